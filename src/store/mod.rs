@@ -1,0 +1,5 @@
+//! The keyspace on disk: rows, the write-behind layer, and the engines below it.
+
+pub mod rows;
+
+pub use rows::{Rows, RowsMut, StoreError};

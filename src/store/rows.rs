@@ -1,0 +1,55 @@
+//! Rows: the sorted map of byte strings that the whole keyspace is made of.
+//!
+//! Everything above (keys, deadlines, counters, databases) is rows; everything below (layers,
+//! journal, sled) knows nothing but rows. The first four bytes of a row are its space; see
+//! `keyspace.rs` for who uses which.
+
+use bytes::Bytes;
+
+/// The store cannot answer. Always ends the node; never an answer to a client.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system said no.
+    #[error("store: {0}")]
+    Io(#[from] std::io::Error),
+    /// The engine said no.
+    #[error("store engine: {0}")]
+    Engine(String),
+    /// Bytes that this version cannot have written.
+    #[error("store damaged: {0}")]
+    Damaged(String),
+}
+
+/// A consistent, readable view of all rows.
+pub trait Rows {
+    /// The row's value; `None` when there is no such row.
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Visits the rows with `first <= row < end` (`end` `None`: to the last row), ascending, or
+    /// descending when `reverse`, until `visit` returns false.
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError>;
+}
+
+/// Rows that one log entry is changing. Reads see the changes made so far; nobody else sees any of
+/// them before the whole entry is committed.
+pub trait RowsMut: Rows {
+    /// Sets a row.
+    fn put(&mut self, row: Bytes, value: Bytes);
+    /// Removes a row, if it is there.
+    fn delete(&mut self, row: Bytes);
+    /// Forgets a whole space at once, in constant time: no row in it will be read or written again.
+    /// The store frees the room later.
+    fn retire_space(&mut self, space: u32);
+    /// Starts a part that can be undone. Parts do not nest.
+    fn begin_part(&mut self);
+    /// Keeps what was done since [`RowsMut::begin_part`].
+    fn keep_part(&mut self);
+    /// Undoes what was done since [`RowsMut::begin_part`].
+    fn undo_part(&mut self);
+}
