@@ -1,0 +1,358 @@
+//! Getting elected: canvass, prepare, adopt the best log, lead.
+//!
+//! "Paxos Made Simple", 2.2, phase 1, for all indexes at once. Logs are ranked by (accepted ballot,
+//! last index): the log with the highest accepted ballot holds everything chosen under lower ones
+//! (its leader adopted it), and of two logs accepted under one ballot the longer holds the other.
+//! So the best log of any prepare quorum holds everything that was or can still be chosen below
+//! the new ballot, and the candidate makes it its own before it leads.
+//!
+//! The canvass asks first whether the others would promise at all. Without it a node that cannot
+//! hear the leader would raise ballots that depose it.
+
+use super::log::Holds;
+use super::message::Message;
+use super::quorum::NodeSet;
+use super::replica::{Deferred, Event, ReadRequest, Reader, Replica, Role};
+use super::types::{Ballot, Entry, Index, NodeId, Position};
+
+/// A try to be elected.
+#[derive(Debug)]
+pub(super) enum Campaign {
+    /// Asks who would promise.
+    Canvass { willing: NodeSet },
+    /// Has promised itself and asks for the others' promises.
+    Prepare { ballot: Ballot, promises: Vec<Promised>, resend_at_us: u64 },
+    /// A quorum has promised; takes over the best log.
+    Adopt { ballot: Ballot, promises: Vec<Promised>, best: Promised, resend_at_us: u64 },
+}
+
+/// What a promise said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promised {
+    pub node: NodeId,
+    pub accepted: Ballot,
+    pub last: Position,
+    pub base: Index,
+    pub chosen: Index,
+}
+
+impl Promised {
+    fn rank(&self) -> (Ballot, Index) {
+        (self.accepted, self.last.index)
+    }
+}
+
+impl Replica {
+    /// A random part of a lease, so that candidates do not meet.
+    pub(super) fn jitter_us(&mut self) -> u64 {
+        match self.settings.seats {
+            1 => 0,
+            _ => self.random.u64(0..(self.settings.lease_us / 4).max(10_000)),
+        }
+    }
+
+    pub(super) fn tick_election(&mut self) {
+        if let Role::Candidate(campaign) = &mut self.role {
+            let (to, again) = match campaign {
+                Campaign::Canvass { .. } => (None, None),
+                Campaign::Prepare { ballot, resend_at_us, promises } => {
+                    let due = *resend_at_us <= self.now_us && !promises.is_empty();
+                    (None, due.then_some((Message::Prepare { ballot: *ballot }, resend_at_us)))
+                }
+                Campaign::Adopt { ballot, best, resend_at_us, .. } => {
+                    let message =
+                        Message::Fetch { ballot: *ballot, from: self.following.matched.next() };
+                    let due = *resend_at_us <= self.now_us;
+                    (Some(best.node), due.then_some((message, resend_at_us)))
+                }
+            };
+            if let Some((message, resend_at_us)) = again {
+                *resend_at_us = self.now_us + self.settings.resend_us();
+                match to {
+                    Some(node) => self.send(node, message),
+                    None => self.broadcast(&message),
+                }
+            }
+        }
+        if self.now_us >= self.election_at_us && self.willing() && !self.state.members.is_empty() {
+            self.canvass();
+        }
+    }
+
+    /// Whether this node could promise a new ballot now.
+    fn willing(&self) -> bool {
+        let leads = match &self.role {
+            Role::Leader(leading) => self.now_us < leading.lease_until_us,
+            _ => false,
+        };
+        self.may_vote()
+            && !leads
+            && self.now_us >= self.restart_wait_until_us
+            && self.now_us >= self.following.granted_until_us
+    }
+
+    fn canvass(&mut self) {
+        self.attempts += 1;
+        let willing = NodeSet::from_iter([self.settings.node]);
+        self.role = Role::Candidate(Campaign::Canvass { willing });
+        self.election_at_us =
+            self.now_us + self.settings.lease_us / 16 + 10_000 + self.jitter_us() / 4;
+        self.broadcast(&Message::Canvass { attempt: self.attempts });
+        self.prepare_if_welcome();
+    }
+
+    pub(super) fn on_canvass(&mut self, from: NodeId, attempt: u64) {
+        if self.may_vote() {
+            let (willing, round) = (self.willing(), self.round_seen);
+            self.send(from, Message::CanvassReply { attempt, willing, round });
+        }
+    }
+
+    pub(super) fn on_canvass_reply(
+        &mut self,
+        from: NodeId,
+        attempt: u64,
+        answer: bool,
+        round: u64,
+    ) {
+        self.round_seen = self.round_seen.max(round);
+        if let Role::Candidate(Campaign::Canvass { willing }) = &mut self.role
+            && attempt == self.attempts
+            && answer
+        {
+            willing.insert(from);
+            self.prepare_if_welcome();
+        }
+    }
+
+    fn prepare_if_welcome(&mut self) {
+        let Role::Candidate(Campaign::Canvass { willing }) = &self.role else { return };
+        if !self.quorums.prepare(*willing) || !self.willing() {
+            return;
+        }
+        // A ballot of this life is never used twice: it is above every round seen, the last one
+        // promised is on disk, and this one reaches the disk before anyone sees it.
+        let round = self.round_seen + 1;
+        let ballot = Ballot {
+            round,
+            node: self.settings.node,
+            incarnation: self.settings.incarnation,
+        };
+        self.promise(ballot);
+        let resend_at_us = self.now_us + self.settings.resend_us();
+        self.role =
+            Role::Candidate(Campaign::Prepare { ballot, promises: Vec::new(), resend_at_us });
+        self.election_at_us = self.now_us + self.settings.lease_us + self.jitter_us();
+        self.after_saves(Deferred::OwnPromise(ballot));
+    }
+
+    pub(super) fn on_own_promise(&mut self, ballot: Ballot) {
+        let own = self.own_promise();
+        if let Role::Candidate(Campaign::Prepare { ballot: current, promises, .. }) = &mut self.role
+            && *current == ballot
+        {
+            promises.push(own);
+            self.broadcast(&Message::Prepare { ballot });
+            self.adopt_if_promised();
+        }
+    }
+
+    fn own_promise(&self) -> Promised {
+        Promised {
+            node: self.settings.node,
+            accepted: self.state.accepted,
+            last: self.log.last(),
+            base: self.log.base().index,
+            chosen: self.chosen,
+        }
+    }
+
+    pub(super) fn on_prepare(&mut self, from: NodeId, ballot: Ballot) {
+        self.round_seen = self.round_seen.max(ballot.round);
+        if !self.may_vote() || ballot.node != from {
+            return;
+        }
+        if ballot < self.state.promised || (ballot > self.state.promised && !self.willing()) {
+            let promised = self.state.promised;
+            // Below the promise: the candidate must try a higher round. Not willing: it waits.
+            if ballot < promised {
+                self.send(from, Message::Reject { ballot, promised });
+            }
+            return;
+        }
+        if ballot > self.state.promised {
+            self.promise(ballot);
+            // Time for the candidate to become the leader.
+            self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
+        }
+        if self.following.matched > Index(0) {
+            return; // Its leader has begun to write here: the promise was counted long ago.
+        }
+        let Promised { accepted, last, base, chosen, .. } = self.own_promise();
+        let promise = Message::Promise { ballot, accepted, last, base, chosen };
+        // Design rule 3: the promise reaches the disk before the answer leaves.
+        self.after_saves(Deferred::Send(from, promise));
+    }
+
+    pub(super) fn on_promise(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        accepted: Ballot,
+        last: Position,
+        base: Index,
+        chosen: Index,
+    ) {
+        if let Role::Candidate(Campaign::Prepare { ballot: current, promises, .. }) = &mut self.role
+            && *current == ballot
+            && !promises.is_empty()
+            && promises.iter().all(|promise| promise.node != from)
+        {
+            promises.push(Promised { node: from, accepted, last, base, chosen });
+            self.adopt_if_promised();
+        }
+    }
+
+    fn adopt_if_promised(&mut self) {
+        let Role::Candidate(Campaign::Prepare { ballot, promises, .. }) = &self.role else { return };
+        let set = promises.iter().map(|promise| promise.node).collect();
+        if !self.quorums.prepare(set) {
+            return;
+        }
+        let (ballot, promises, own) = (*ballot, promises.clone(), self.own_promise());
+        let best = promises.iter().copied().max_by_key(Promised::rank).unwrap_or(own);
+        if best.rank() <= own.rank() {
+            return self.lead(ballot, &promises);
+        }
+        if best.base > self.chosen {
+            // Its log begins behind ours: only a head can bring us there, and only a leader sends
+            // one. It is the better leader.
+            self.role = Role::Follower;
+            self.election_at_us = self.now_us + 2 * self.settings.lease_us + self.jitter_us();
+            return self.send(best.node, Message::Nominate { ballot });
+        }
+        self.following.matched = self.chosen;
+        let resend_at_us = self.now_us + self.settings.resend_us();
+        self.send(best.node, Message::Fetch { ballot, from: self.chosen.next() });
+        self.role = Role::Candidate(Campaign::Adopt { ballot, promises, best, resend_at_us });
+    }
+
+    pub(super) fn on_fetch(&mut self, from: NodeId, ballot: Ballot, first: Index) {
+        let (base, last) = (self.log.base().index, self.log.last().index);
+        if ballot != self.state.promised || ballot.node != from || first <= base || first > last {
+            return;
+        }
+        match self.log.cached(first, self.settings.chunk_bytes_max) {
+            Some(entries) => self.send_suffix(from, ballot, entries),
+            None => {
+                let reader = Reader::Candidate(from, ballot);
+                self.read(ReadRequest { reader, from: first, to: last });
+            }
+        }
+    }
+
+    pub(super) fn send_suffix(&mut self, to: NodeId, ballot: Ballot, entries: Vec<Entry>) {
+        let Some(first) = entries.first() else { return };
+        if let Some(previous) = self.log.position_at(first.index.previous())
+            && ballot == self.state.promised
+        {
+            // What is shown counts as this node's promise, so it has to be on disk.
+            let suffix = Message::Suffix { ballot, previous, entries };
+            self.after_saves(Deferred::Send(to, suffix));
+        }
+    }
+
+    pub(super) fn on_suffix(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        previous: Position,
+        entries: Vec<Entry>,
+    ) {
+        let Role::Candidate(Campaign::Adopt { ballot: current, best, .. }) = &self.role else {
+            return;
+        };
+        let (current, best) = (*current, *best);
+        let expected = self.following.matched;
+        if ballot != current || best.node != from || previous.index != expected {
+            return;
+        }
+        if self.log.holds(previous) == Holds::No || !contiguous(previous, &entries) {
+            return;
+        }
+        // The accepted ballot stays what it was: until all is here this log must not outrank
+        // those that it is made from.
+        let end = self.merge(previous, entries);
+        self.following.matched = end;
+        self.election_at_us =
+            self.election_at_us.max(self.now_us + self.settings.lease_us);
+        if end < best.last.index {
+            self.send(best.node, Message::Fetch { ballot, from: end.next() });
+            return;
+        }
+        self.truncate_after(end);
+        let Role::Candidate(Campaign::Adopt { promises, .. }) =
+            std::mem::replace(&mut self.role, Role::Follower)
+        else {
+            unreachable!("checked above")
+        };
+        self.lead(ballot, &promises);
+    }
+
+    pub(super) fn on_reject(&mut self, ballot: Ballot, promised: Ballot) {
+        self.round_seen = self.round_seen.max(promised.round);
+        match &self.role {
+            Role::Candidate(
+                Campaign::Prepare { ballot: current, .. } | Campaign::Adopt { ballot: current, .. },
+            ) if *current == ballot => {
+                self.role = Role::Follower;
+                self.election_at_us = self.now_us + self.jitter_us();
+            }
+            Role::Leader(leading) if leading.ballot == ballot && promised > ballot => {
+                self.step_down("a replica has promised a higher ballot");
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_nominate(&mut self, ballot: Ballot) {
+        self.round_seen = self.round_seen.max(ballot.round);
+        if ballot < self.state.promised || self.is_leader() {
+            return;
+        }
+        self.end_grant(ballot);
+        if self.willing() {
+            self.canvass();
+        }
+    }
+
+    /// Gives up the lead, hands the lease back, and tells the driver. Nothing happens to a node
+    /// that does not lead.
+    pub fn step_down(&mut self, reason: &'static str) {
+        let Role::Leader(leading) = &self.role else { return };
+        let ballot = leading.ballot;
+        self.role = Role::Follower;
+        self.election_at_us = self.now_us + self.settings.lease_us + self.jitter_us();
+        // The driver stops answering when it sees the event, before it sends the release.
+        self.event(Event::Deposed { ballot, reason });
+        self.broadcast(&Message::Release { ballot });
+    }
+
+    /// Steps down in favour of the replica whose log is best, which campaigns at once.
+    pub fn hand_over(&mut self, reason: &'static str) {
+        let Role::Leader(leading) = &self.role else { return };
+        let (ballot, heir) = (leading.ballot, leading.heir(self.now_us));
+        self.step_down(reason);
+        if let Some(heir) = heir {
+            self.send(heir, Message::Nominate { ballot });
+        }
+    }
+}
+
+pub(super) fn contiguous(previous: Position, entries: &[Entry]) -> bool {
+    let mut index = previous.index;
+    entries.iter().all(|entry| {
+        index = index.next();
+        entry.index == index
+    })
+}

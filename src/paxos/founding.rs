@@ -1,0 +1,96 @@
+//! How a cluster comes to be, and how a node without its log comes back (design rule 9).
+//!
+//! A cluster is founded once, by the first seat, when every other seat has told this life of it
+//! that it is empty too. A node that finds a founded cluster which knows another life of its seat
+//! joins without a vote, and votes once its log holds the chosen entry that admits its new life.
+
+use super::message::Message;
+use super::replica::{Deferred, Event, Replica};
+use super::types::{Incarnation, NodeId};
+
+/// How often an empty node asks again.
+const HAIL_EVERY_US: u64 = 50_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Founding {
+    /// Lives of other seats that answered "empty" to this life.
+    empty: Vec<(NodeId, Incarnation)>,
+    hail_at_us: u64,
+}
+
+impl Replica {
+    pub(super) fn begin_founding(&mut self) {
+        self.founding.hail_at_us = self.now_us;
+        if self.state.members.is_empty() {
+            self.found_if_all_are_empty();
+        }
+    }
+
+    pub(super) fn tick_founding(&mut self) {
+        if !self.state.members.is_empty() || self.now_us < self.founding.hail_at_us {
+            return;
+        }
+        self.founding.hail_at_us = self.now_us + HAIL_EVERY_US;
+        self.broadcast(&Message::Hail);
+    }
+
+    pub(super) fn on_hail(&mut self, from: NodeId, incarnation: Incarnation) {
+        let members = self.state.members.clone();
+        // Not before it is on disk: a founder that forgot it could found a second time.
+        self.after_saves(Deferred::Send(from, Message::Standing { to: incarnation, members }));
+    }
+
+    pub(super) fn on_standing(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        to: Incarnation,
+        members: Vec<Incarnation>,
+    ) {
+        if to != self.settings.incarnation || !self.state.members.is_empty() {
+            return;
+        }
+        if !members.is_empty() {
+            return self.on_found(members);
+        }
+        self.founding.empty.retain(|(node, _)| *node != from);
+        self.founding.empty.push((from, incarnation));
+        self.found_if_all_are_empty();
+    }
+
+    fn found_if_all_are_empty(&mut self) {
+        if self.settings.node != NodeId(0) || self.founding.empty.len() + 1 < self.settings.seats {
+            return;
+        }
+        self.founding.empty.sort();
+        let others = self.founding.empty.iter().map(|(_, incarnation)| *incarnation);
+        self.state.members = std::iter::once(self.settings.incarnation).chain(others).collect();
+        self.state.voting = true;
+        self.save_state();
+        self.after_saves(Deferred::Founded { announce: true });
+    }
+
+    pub(super) fn on_found(&mut self, members: Vec<Incarnation>) {
+        if !self.state.members.is_empty() || members.len() != self.settings.seats {
+            return;
+        }
+        let (known, me) = (members[usize::from(self.settings.node.0)], self.settings.incarnation);
+        if known > me {
+            return self.event(Event::Outlived { above: known });
+        }
+        // A founder that has not voted yet, or a new life that has no vote yet.
+        self.state.voting = known == me;
+        self.state.members = members;
+        self.save_state();
+        self.after_saves(Deferred::Founded { announce: false });
+    }
+
+    pub(super) fn on_founded(&mut self, announce: bool) {
+        if announce {
+            let members = self.state.members.clone();
+            self.broadcast(&Message::Found { members });
+        }
+        self.election_at_us = self.now_us + self.jitter_us();
+        self.event(Event::Joined { voting: self.state.voting });
+    }
+}

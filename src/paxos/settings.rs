@@ -1,0 +1,101 @@
+//! What a replica is told when it starts.
+
+use super::types::{Incarnation, NodeId};
+
+/// How far a node's clock rate may be off, in parts per million. Two clocks may differ by twice
+/// that; leases are shortened, and waits stretched, by the difference.
+pub const CLOCK_RATE_BOUND_PPM: u64 = 500;
+
+/// Settings of one replica; the same on all nodes but for `node` and `incarnation`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's seat.
+    pub node: NodeId,
+    /// This node's life.
+    pub incarnation: Incarnation,
+    /// How many seats the cluster has.
+    pub seats: usize,
+    /// The zone of each seat, or nothing.
+    pub zones: Vec<String>,
+    /// How long a lease is, in microseconds.
+    pub lease_us: u64,
+    /// Bytes of entries in one message, roughly.
+    pub chunk_bytes_max: usize,
+    /// Bytes of entries sent to one follower and not answered yet.
+    pub window_bytes_max: usize,
+    /// Bytes of durable entries kept in memory.
+    pub cache_bytes_max: usize,
+    /// A deliberate fault.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<PlantedBug>,
+}
+
+impl Settings {
+    /// Settings with the usual sizes.
+    pub fn new(node: NodeId, incarnation: Incarnation, seats: usize, lease_us: u64) -> Settings {
+        Settings {
+            node,
+            incarnation,
+            seats,
+            zones: Vec::new(),
+            lease_us,
+            chunk_bytes_max: 1 << 20,
+            window_bytes_max: 8 << 20,
+            cache_bytes_max: 32 << 20,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
+        }
+    }
+
+    /// How often the leader shows that it lives.
+    pub fn heartbeat_us(&self) -> u64 {
+        (self.lease_us / 5).min(100_000)
+    }
+
+    /// After this long without an answer, what was sent is sent again.
+    pub fn resend_us(&self) -> u64 {
+        (self.lease_us / 4).clamp(20_000, 200_000)
+    }
+
+    /// A span that has certainly passed on every other clock when it has passed on ours.
+    pub fn stretched(&self, span_us: u64) -> u64 {
+        span_us + span_us.saturating_mul(2 * CLOCK_RATE_BOUND_PPM).div_ceil(1_000_000)
+    }
+
+    /// A span that has certainly not passed on any other clock when it has not passed on ours.
+    pub fn shortened(&self, span_us: u64) -> u64 {
+        span_us - span_us.saturating_mul(2 * CLOCK_RATE_BOUND_PPM).div_ceil(1_000_000)
+    }
+
+    /// Whether this deliberate fault is switched on. Always false in a release.
+    pub fn plants(&self, bug: PlantedBug) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.planted == Some(bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+}
+
+/// Deliberate faults, each of which the simulator must find (`docs/testing.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A half-synced follower takes the leader's ballot and so outranks a longer log.
+    HalfSyncedOutranks,
+    /// A node that lost its disk votes at once.
+    WipedNodeVotes,
+    /// The leader counts its own vote before its sync.
+    VoteBeforeSync,
+    /// A restarted node promises at once, though it may have granted a lease.
+    NoWaitAfterRestart,
+    /// The leader counts its lease from the answer instead of from the question.
+    LeaseFromAnswer,
+    /// The master answers before its own first entry is applied.
+    AnswersBeforeEstablished,
+    /// A late sync cuts off what was acknowledged after it.
+    LateSyncTruncates,
+    /// The transaction log takes damage in its middle for a torn end.
+    DamageTakenForTornEnd,
+}
