@@ -1,1 +1,18 @@
-//! node
+//! The driver: where the protocol, the transaction log, the store and the peers meet.
+
+mod catch_up;
+mod driver;
+pub mod environment;
+mod head_plan;
+mod message;
+mod proposals;
+mod refusal;
+mod stamp;
+mod status;
+
+pub use driver::{Driver, Start};
+pub use environment::{Environment, Input, Outcome, Submission};
+pub use message::{HeadChunk, HeadName, NodeMessage};
+pub use refusal::Refusal;
+pub use stamp::StampClock;
+pub use status::{CatchUp, Role, Status};

@@ -1,0 +1,136 @@
+//! Submissions on their way through the log: queued, proposed, handed to the applier.
+//!
+//! Each is answered exactly once, and within its deadline unless its entry is chosen by then: not
+//! proposed means "not applied", proposed and not known to be chosen means UNCERTAIN.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::environment::{Submission, Waiter};
+use super::refusal::Refusal;
+use crate::command::batch;
+use crate::paxos::Position;
+
+/// Bytes of submissions that may wait; past it they are refused.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes in one entry, unless a single submission is larger.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// One entry that was proposed here and is not chosen yet.
+struct Proposed {
+    position: Position,
+    waiters: Vec<Waiter>,
+    /// The earliest of its waiters.
+    deadline_us: u64,
+}
+
+/// All submissions that have no outcome yet.
+pub(super) struct Proposals {
+    queue: VecDeque<Submission>,
+    queue_bytes: usize,
+    proposed: VecDeque<Proposed>,
+    answer_within_us: u64,
+}
+
+impl Proposals {
+    /// `lease_us` decides how long an answer may take: two leases, but 1 to 5 seconds.
+    pub fn new(lease_us: u64) -> Proposals {
+        Proposals {
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            proposed: VecDeque::new(),
+            answer_within_us: (2 * lease_us).clamp(1_000_000, 5_000_000),
+        }
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.proposed.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.proposed.is_empty()
+    }
+
+    pub fn enqueue(&mut self, submission: Submission) {
+        if self.queue_bytes + submission.items.len() > QUEUE_BYTES_MAX {
+            (submission.respond)(Err(Refusal::TryAgain("the queue of updates is full")));
+            return;
+        }
+        self.queue_bytes += submission.items.len();
+        self.queue.push_back(submission);
+    }
+
+    /// Seals the next batch; `None` when nothing waits.
+    pub fn next_batch(&mut self, stamp_ms: u64, seed: u64) -> Option<(Bytes, Vec<Waiter>, u64)> {
+        let (mut items, mut waiters) = (Vec::new(), Vec::new());
+        let (mut bytes, mut count, mut deadline_us) = (0, 0, u64::MAX);
+        while let Some(submission) = self.queue.front() {
+            if bytes > 0 && bytes + submission.items.len() > BATCH_BYTES_MAX {
+                break;
+            }
+            let submission = self.queue.pop_front().expect("front was there");
+            bytes += submission.items.len();
+            count += submission.count;
+            deadline_us = deadline_us.min(submission.read_at_us + self.answer_within_us);
+            waiters.push(Waiter { count: submission.count, respond: Some(submission.respond) });
+            items.push(submission.items);
+        }
+        self.queue_bytes -= bytes;
+        (!items.is_empty()).then(|| (batch::seal(stamp_ms, seed, count, &items), waiters, deadline_us))
+    }
+
+    pub fn proposed(&mut self, position: Position, waiters: Vec<Waiter>, deadline_us: u64) {
+        self.proposed.push_back(Proposed { position, waiters, deadline_us });
+    }
+
+    /// The entry at `position` is chosen: who waits for it?
+    pub fn take(&mut self, position: Position) -> Vec<Waiter> {
+        match self.proposed.front() {
+            Some(proposed) if proposed.position == position => {
+                self.proposed.pop_front().expect("front was there").waiters
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Answers what is overdue.
+    pub fn expire(&mut self, now_us: u64) {
+        while let Some(submission) = self.queue.front() {
+            if now_us < submission.read_at_us + self.answer_within_us {
+                break;
+            }
+            let submission = self.queue.pop_front().expect("front was there");
+            self.queue_bytes -= submission.items.len();
+            let reason = "the update was not proposed in time";
+            (submission.respond)(Err(Refusal::TryAgain(reason)));
+        }
+        for proposed in &mut self.proposed {
+            if now_us >= proposed.deadline_us {
+                // All of an entry at once: its waiters were read within one batch's gathering.
+                proposed.deadline_us = u64::MAX;
+                proposed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
+            }
+        }
+    }
+
+    /// This node leads no more.
+    pub fn fail(&mut self, refusal: &Refusal) {
+        for mut proposed in self.proposed.drain(..) {
+            proposed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
+        }
+        self.refuse_queued(refusal);
+    }
+
+    /// What was not proposed will not be.
+    pub fn refuse_queued(&mut self, refusal: &Refusal) {
+        self.queue_bytes = 0;
+        for submission in self.queue.drain(..) {
+            (submission.respond)(Err(refusal.clone()));
+        }
+    }
+}
