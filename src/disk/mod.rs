@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod real;
+mod simulated;
 
 pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
