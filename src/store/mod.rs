@@ -1,5 +1,50 @@
-//! The keyspace on disk: rows, the write-behind layer, and the engines below it.
+//! The keyspace on disk: rows, the write-behind layer, and the engine below it.
+//!
+//! Truth is the transaction log and the head; this is an index over them that can be rebuilt at any
+//! time. One entry at a time changes it ([`EntryRows`]); the changes of a whole entry become
+//! visible at once, in the *active layer*, a sorted map in memory. A layer that is big enough is
+//! *frozen*, and frozen layers are *drained* to the engine, oldest first, by whoever calls
+//! [`Store::drain_step`]; the store has no threads. Reads look in the row cache, the layers from
+//! the newest down, then the engine.
+//!
+//! Invariants:
+//! - The engine's *marker* is the index whose state the engine holds, unless a layer is being
+//!   drained; then the drain journal holds that layer whole until the engine has it for good.
+//! - The marker never passes what the caller says is synced in the node's own transaction log, nor
+//!   the index of a living [`FrozenView`].
+//! - A value in the row cache is the visible one: commits change it under the write lock of the
+//!   layers, readers fill it under the read lock.
+//!
+//! Left out: compression (sled's is slow, heads compress), expiry and counts (rows of the
+//! keyspace), and any promise after a power cut (see [`Distrust`]).
 
+mod drain;
+mod engine;
+mod engine_memory;
+mod engine_sled;
+mod entry;
+mod journal;
+mod layers;
+mod local_rows;
+mod rebuild;
 pub mod rows;
+mod sealed;
+mod shared;
+mod small_file;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod view;
 
+pub use drain::DrainProgress;
+pub use engine::{Change, Engine, EngineChoice};
+pub use engine_memory::MemoryEngine;
+pub use engine_sled::SledEngine;
+pub use entry::EntryRows;
+pub use local_rows::LOCAL_SPACE;
+pub use rebuild::Rebuild;
 pub use rows::{Rows, RowsMut, StoreError};
+pub use shared::{Opened, Store, StoreOptions, StorePlace};
+pub use small_file::{MemoryFile, RealFile, SmallFile};
+pub use trust::{Distrust, boot_id};
+pub use view::{FrozenView, ReadView};

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// Bytes that this version cannot have written.
     #[error("store damaged: {0}")]
     Damaged(String),
+    /// The whole state is being replaced, or was replaced since this view was taken.
+    #[error("the store is being replaced by a head")]
+    Replaced,
 }
 
 /// A consistent, readable view of all rows.
@@ -39,7 +42,7 @@ pub trait Rows {
 /// Rows that one log entry is changing. Reads see the changes made so far; nobody else sees any of
 /// them before the whole entry is committed.
 pub trait RowsMut: Rows {
-    /// Sets a row.
+    /// Sets a row. `row` owns its memory, so that it does not keep a whole log entry alive.
     fn put(&mut self, row: Bytes, value: Bytes);
     /// Removes a row, if it is there.
     fn delete(&mut self, row: Bytes);

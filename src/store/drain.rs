@@ -1,0 +1,201 @@
+//! Draining: moving frozen layers to the engine, and freeing the rows of retired spaces.
+//!
+//! One layer takes these steps, and a kill between any two of them leaves a state that opening
+//! brings to an entry boundary:
+//! 1. the journal gets the whole layer;
+//! 2. batches of its rows, in order; the first also sets the draining row, the last also sets the
+//!    marker and removes the draining row;
+//! 3. the engine is flushed, because until then a kill may take back any suffix of the batches;
+//! 4. the journal is removed, and the layer is dropped.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::engine::{Change, Engine};
+use super::journal::{self, Journal};
+use super::layers::FrozenLayer;
+use super::local_rows::{
+    DRAINING, MARKER, RETIRED_END, RETIRED_FIRST, retired, retired_space, space_range,
+};
+use super::rows::StoreError;
+use super::sealed::seal;
+use super::shared::{Shared, Store};
+
+/// A batch for the engine ends after this many bytes of values, whatever the number of rows.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What a call of [`Store::drain_step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainProgress {
+    /// Nothing can be done now.
+    Idle,
+    /// A piece of work was done; there may be more.
+    Worked,
+    /// A layer is drained: the engine holds the state at this index.
+    Drained(u64),
+}
+
+impl DrainProgress {
+    /// Whether another step may find work.
+    pub fn worked(self) -> bool {
+        self != DrainProgress::Idle
+    }
+}
+
+/// Where draining stands.
+#[derive(Default)]
+pub(super) struct Drainer {
+    current: Option<Draining>,
+    /// Spaces whose retirement the engine knows and whose rows it may still hold.
+    retired: BTreeSet<u32>,
+}
+
+struct Draining {
+    layer: Arc<FrozenLayer>,
+    /// The last row handed to the engine; `None` before the first.
+    done: Option<Bytes>,
+}
+
+impl Drainer {
+    pub fn new(engine: &dyn Engine) -> Result<Self, StoreError> {
+        let mut drainer = Drainer::default();
+        engine.scan(RETIRED_FIRST, Some(RETIRED_END), false, &mut |row, _| {
+            drainer.retired.extend(retired_space(row));
+            true
+        })?;
+        Ok(drainer)
+    }
+
+    /// Forgets everything: the engine is being wiped.
+    pub fn reset(&mut self) {
+        *self = Drainer::default();
+    }
+}
+
+fn local_index(row: &'static [u8], index: u64) -> Change {
+    (Bytes::from_static(row), Some(seal(row, &index.to_le_bytes())))
+}
+
+fn sealed_change(row: &Bytes, value: Option<&Bytes>) -> Change {
+    (row.clone(), value.map(|value| seal(row, value)))
+}
+
+/// What ends a layer's draining: the marker set and the draining row gone.
+pub(super) fn index_changes(end: u64) -> [Change; 2] {
+    [local_index(MARKER, end), (Bytes::from_static(DRAINING), None)]
+}
+
+/// Applies a whole journal again. It may have been applied in part.
+pub(super) fn apply_journal(engine: &dyn Engine, journal: &Journal) -> Result<(), StoreError> {
+    engine.apply(&[local_index(DRAINING, journal.end)])?;
+    for rows in journal.changes.chunks(256) {
+        let batch: Vec<Change> =
+            rows.iter().map(|(row, value)| sealed_change(row, value.as_ref())).collect();
+        engine.apply(&batch)?;
+    }
+    engine.apply(&index_changes(journal.end))?;
+    engine.flush()
+}
+
+impl Store {
+    /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
+    /// out of it. `synced_log` is the index up to which the node's own transaction log is synced;
+    /// no layer that ends past it is touched.
+    pub fn drain_step(&self, synced_log: u64) -> Result<DrainProgress, StoreError> {
+        let shared = &*self.shared;
+        let mut drainer = shared.drainer.lock();
+        let progress = drainer.step(shared, synced_log);
+        shared.distrust_damage(progress)
+    }
+}
+
+impl Drainer {
+    fn step(&mut self, shared: &Shared, synced_log: u64) -> Result<DrainProgress, StoreError> {
+        let Some(mut current) = self.current.take() else {
+            return if self.start_layer(shared, synced_log)? {
+                Ok(DrainProgress::Worked)
+            } else {
+                self.purge(shared)
+            };
+        };
+        let end = current.layer.end;
+        if !current.apply_batch(shared)? {
+            self.current = Some(current);
+            return Ok(DrainProgress::Worked);
+        }
+        shared.engine.flush()?;
+        shared.journal.remove()?;
+        for row in current
+            .layer
+            .changes
+            .range::<[u8], _>((Bound::Included(RETIRED_FIRST), Bound::Excluded(RETIRED_END)))
+        {
+            self.retired.extend(retired_space(row.0));
+        }
+        shared.layers.write().pop_oldest();
+        Ok(DrainProgress::Drained(end))
+    }
+
+    /// Journals the oldest layer, if it may be drained.
+    fn start_layer(&mut self, shared: &Shared, synced_log: u64) -> Result<bool, StoreError> {
+        let (layer, from) = {
+            let layers = shared.layers.read();
+            let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
+            match layers.frozen.front() {
+                Some(layer) if layer.end <= synced_log.min(pinned) && layers.ready => {
+                    (layer.clone(), layers.drained)
+                }
+                _ => return Ok(false),
+            }
+        };
+        assert!(from < layer.end, "a layer from {from} to {}", layer.end);
+        let bytes = journal::encode(from, layer.end, &layer.changes, layer.bytes);
+        shared.journal.write(&bytes)?;
+        self.current = Some(Draining { layer, done: None });
+        Ok(true)
+    }
+
+    /// Removes some rows of a retired space from the engine. Safe beside living views: what the
+    /// engine knows as retired is retired for each of them.
+    fn purge(&mut self, shared: &Shared) -> Result<DrainProgress, StoreError> {
+        let Some(&space) = self.retired.first() else { return Ok(DrainProgress::Idle) };
+        let (first, end) = space_range(space);
+        let rows_max = shared.options.drain_batch_rows;
+        let end = end.as_ref().map(|end| &end[..]);
+        if shared.engine.delete_range(&first, end, rows_max)? < rows_max {
+            shared.engine.apply(&[(retired(space), None)])?;
+            self.retired.remove(&space);
+        }
+        Ok(DrainProgress::Worked)
+    }
+}
+
+impl Draining {
+    /// Hands the next batch to the engine; whether it was the last.
+    fn apply_batch(&mut self, shared: &Shared) -> Result<bool, StoreError> {
+        let after = self.done.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rows = self.layer.changes.range::<Bytes, _>((after, Bound::Unbounded));
+        let mut batch = Vec::with_capacity(shared.options.drain_batch_rows + 2);
+        let mut bytes = 0;
+        let mut last = None;
+        while batch.len() < shared.options.drain_batch_rows && bytes < BATCH_BYTES_MAX {
+            let Some((row, value)) = rows.next() else { break };
+            bytes += row.len() + value.as_ref().map_or(0, Bytes::len);
+            batch.push(sealed_change(row, value.as_ref()));
+            last = Some(row);
+        }
+        let complete = rows.next().is_none();
+        let last = last.cloned();
+        if complete {
+            batch.extend(index_changes(self.layer.end));
+        } else if self.done.is_none() {
+            batch.push(local_index(DRAINING, self.layer.end));
+        }
+        shared.engine.apply(&batch)?;
+        self.done = last.or(self.done.take());
+        Ok(complete)
+    }
+}

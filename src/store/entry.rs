@@ -1,0 +1,132 @@
+//! The rows while one log entry is applied: its changes lie over the store, unseen by others, until
+//! they are committed as a whole.
+
+use std::collections::btree_map;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::engine::Change;
+use super::layers::{Changes, scan_merged};
+use super::local_rows::{LOCAL_FIRST, retired};
+use super::rows::{Rows, RowsMut, StoreError};
+use super::shared::Shared;
+use super::view::clamp;
+
+/// The changes of one log entry over the state before it. Dropped without a commit, it leaves
+/// nothing behind.
+pub struct EntryRows {
+    shared: Arc<Shared>,
+    changes: Changes,
+    /// What the running part replaced in `changes`, in order; `None` when no part is running.
+    part: Option<Vec<(Bytes, Option<Option<Bytes>>)>>,
+}
+
+impl EntryRows {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        EntryRows { shared, changes: Changes::new(), part: None }
+    }
+
+    /// Makes all changes visible at once, as the state at `index`, the one after the last.
+    pub fn commit(mut self, index: u64) {
+        assert!(self.part.is_none(), "entry {index} ends inside a part");
+        // Copied, because a value cut out of a log entry would keep the entry alive with it.
+        let changes: Vec<Change> = std::mem::take(&mut self.changes)
+            .into_iter()
+            .map(|(row, value)| (row, value.map(|value| Bytes::copy_from_slice(&value))))
+            .collect();
+        let mut layers = self.shared.layers.write();
+        assert!(layers.ready, "entry {index} applied while the state is being replaced");
+        for (row, value) in &changes {
+            self.shared.remember(row.clone(), value.clone());
+        }
+        layers.commit(index, changes);
+        if layers.active_bytes() >= self.shared.options.layer_bytes {
+            layers.freeze();
+        }
+    }
+
+    fn set(&mut self, row: Bytes, value: Option<Bytes>) {
+        let before = match self.changes.entry(row.clone()) {
+            btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(value);
+                None
+            }
+            btree_map::Entry::Occupied(mut occupied) => Some(occupied.insert(value)),
+        };
+        if let Some(part) = &mut self.part {
+            part.push((row, before));
+        }
+    }
+}
+
+impl Drop for EntryRows {
+    fn drop(&mut self) {
+        self.shared.entry_open.store(false, Ordering::Release);
+    }
+}
+
+impl Rows for EntryRows {
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.changes.get(row) {
+            return Ok(value.clone());
+        }
+        // Recursive, because a visitor of `scan` may read: waiting behind a waiting writer there
+        // would wait for ever.
+        self.shared.get(&self.shared.layers.read_recursive(), row)
+    }
+
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let layers = self.shared.layers.read_recursive();
+        if !layers.ready {
+            return Err(StoreError::Replaced);
+        }
+        let maps = std::iter::once(&self.changes).chain(layers.newest_first());
+        let engine = &*self.shared.engine;
+        let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
+        self.shared.distrust_damage(scanned)
+    }
+}
+
+impl RowsMut for EntryRows {
+    fn put(&mut self, row: Bytes, value: Bytes) {
+        assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
+        self.set(row, Some(value));
+    }
+
+    fn delete(&mut self, row: Bytes) {
+        assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
+        self.set(row, None);
+    }
+
+    fn retire_space(&mut self, space: u32) {
+        assert_ne!(space, super::LOCAL_SPACE, "the local space is not for retiring");
+        self.set(retired(space), Some(Bytes::new()));
+    }
+
+    fn begin_part(&mut self) {
+        assert!(self.part.is_none(), "a part begins inside a part");
+        self.part = Some(Vec::new());
+    }
+
+    fn keep_part(&mut self) {
+        assert!(self.part.take().is_some(), "no part to keep");
+    }
+
+    fn undo_part(&mut self) {
+        let Some(part) = self.part.take() else { panic!("no part to undo") };
+        for (row, before) in part.into_iter().rev() {
+            match before {
+                Some(value) => self.changes.insert(row, value),
+                None => self.changes.remove(&row),
+            };
+        }
+    }
+}

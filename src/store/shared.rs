@@ -1,0 +1,376 @@
+//! What all handles on a store share, and how a store is opened, frozen, synced and closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::drain::Drainer;
+use super::engine::{Engine, EngineChoice};
+use super::layers::Layers;
+use super::local_rows::{DRAINING, MARKER, index_of};
+use super::rows::StoreError;
+use super::sealed::unseal;
+use super::small_file::SmallFile;
+use super::trust::{Distrust, TrustRead, TrustState};
+use super::{entry, journal};
+
+/// Values above this size are not kept in the row cache.
+const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Sizes of a store. The defaults are right unless memory is scarce.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// A layer that takes this much memory is frozen, to be drained.
+    pub layer_bytes: usize,
+    /// Above this much memory in all layers, [`Store::over_bound`] asks for slower updates.
+    pub layers_bytes_max: usize,
+    /// Memory for the row cache; 0: none.
+    pub cache_bytes: u64,
+    /// Rows in one batch for the engine.
+    pub drain_batch_rows: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            layer_bytes: 4 << 20,
+            layers_bytes_max: 256 << 20,
+            cache_bytes: 64 << 20,
+            drain_batch_rows: 256,
+        }
+    }
+}
+
+/// Where a store keeps things, and on which boot of the machine.
+pub struct StorePlace {
+    /// The engine and its own directory.
+    pub engine: EngineChoice,
+    /// The drain journal; beside the engine's directory, not in it.
+    pub journal: Box<dyn SmallFile>,
+    /// The trust file `store.trust`; in the directory of the transaction log.
+    pub trust: Box<dyn SmallFile>,
+    /// The machine's boot id, see [`super::boot_id`].
+    pub boot_id: String,
+}
+
+/// What opening a store found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The log is to be replayed from the entry after this one.
+    pub applied: u64,
+    /// Why the engine was wiped; then the store is empty, `applied` is 0, and the caller first
+    /// loads the newest head, if there is one, with [`Store::rebuild`].
+    pub distrust: Option<Distrust>,
+}
+
+#[derive(Clone)]
+pub(super) struct RowWeight;
+
+impl Weighter<Bytes, Option<Bytes>> for RowWeight {
+    fn weight(&self, row: &Bytes, value: &Option<Bytes>) -> u64 {
+        super::layers::change_bytes(row, value) as u64
+    }
+}
+
+pub(super) struct Shared {
+    pub options: StoreOptions,
+    pub engine: Box<dyn Engine>,
+    pub journal: Box<dyn SmallFile>,
+    trust_file: Box<dyn SmallFile>,
+    trust: Mutex<TrustState>,
+    /// Visible values and absences of rows. Changed only under a lock of `layers`.
+    cache: Option<Cache<Bytes, Option<Bytes>, RowWeight>>,
+    pub layers: RwLock<Layers>,
+    /// Locked before `layers`, never after.
+    pub drainer: Mutex<Drainer>,
+    pub entry_open: AtomicBool,
+}
+
+impl Shared {
+    /// The visible value of a row.
+    pub fn get(&self, layers: &Layers, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if !layers.ready {
+            return Err(StoreError::Replaced);
+        }
+        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
+            return Ok(value);
+        }
+        if let Some(value) = layers.get(row) {
+            return Ok(value.clone());
+        }
+        let value = self.get_from_engine(row)?;
+        self.remember(Bytes::copy_from_slice(row), value.clone());
+        Ok(value)
+    }
+
+    /// The engine's value of a row.
+    pub fn get_from_engine(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let sealed = self.distrust_damage(self.engine.get(row))?;
+        self.distrust_damage(sealed.map(|sealed| unseal(row, &sealed)).transpose())
+    }
+
+    /// Remembers a visible value. The caller holds a lock of `layers`.
+    pub fn remember(&self, row: Bytes, value: Option<Bytes>) {
+        let Some(cache) = &self.cache else { return };
+        if value.as_ref().is_some_and(|value| value.len() > CACHED_VALUE_BYTES_MAX) {
+            cache.remove(&row);
+        } else {
+            cache.insert(row, value);
+        }
+    }
+
+    /// Forgets all cached values. The caller holds the write lock of `layers`.
+    pub fn clear_cache(&self) {
+        if let Some(cache) = &self.cache {
+            cache.clear();
+        }
+    }
+
+    /// Notes damage outside of the engine, so that the next start rebuilds; passes `result` on.
+    pub fn distrust_damage<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Damaged(what)) = &result {
+            self.change_trust(|trust| trust.mark = format!("an earlier run found damage: {what}"))?;
+        }
+        result
+    }
+
+    /// Changes the trust file durably.
+    pub fn change_trust(&self, change: impl FnOnce(&mut TrustState)) -> Result<(), StoreError> {
+        let mut trust = self.trust.lock();
+        let mut changed = trust.clone();
+        change(&mut changed);
+        if changed != *trust {
+            changed.write(&*self.trust_file)?;
+            *trust = changed;
+        }
+        Ok(())
+    }
+
+    fn floor(&self) -> u64 {
+        self.trust.lock().floor
+    }
+}
+
+/// The rows of one node. Clones are handles on the same store.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Opens the store, or creates it. An engine that cannot be believed is wiped; that is told in
+    /// [`Opened::distrust`]. Errors are for what rebuilding would not mend: the file system, or
+    /// another process that has the engine open.
+    pub fn open(options: StoreOptions, place: StorePlace) -> Result<(Store, Opened), StoreError> {
+        assert!(options.drain_batch_rows > 0, "a drain batch of no rows");
+        let StorePlace { engine: choice, journal, trust: trust_file, boot_id } = place;
+        let (found, mut against, missing) = match TrustState::read(&*trust_file)? {
+            TrustRead::Missing => (TrustState::default(), None, true),
+            TrustRead::Damaged => {
+                (TrustState::default(), Some(Distrust::NoTrustFile("damaged")), false)
+            }
+            TrustRead::Found(state) => {
+                let against = state.against(choice.name(), &boot_id);
+                (state, against, false)
+            }
+        };
+        let running = TrustState {
+            floor: found.floor,
+            clean_stop: false,
+            engine: choice.name().to_owned(),
+            boot_id,
+            mark: String::new(),
+        };
+        if choice.delete_leftovers()? && against.is_none() {
+            against = Some(Distrust::Leftover);
+        }
+        let mut opened = None;
+        if against.is_none() {
+            // Before the engine is touched: from here on only a close makes a clean stop. A missing
+            // file stays missing until the engine proves empty, so that a kill here hides nothing.
+            if !missing {
+                running.write(&*trust_file)?;
+            }
+            match believe(&choice, &*journal, running.floor, missing)? {
+                Ok(engine_and_applied) => {
+                    if missing {
+                        running.write(&*trust_file)?;
+                    }
+                    opened = Some(engine_and_applied);
+                }
+                Err(distrust) => against = Some(distrust),
+            }
+        }
+        let (trust, engine, applied) = match (opened, &against) {
+            (Some((engine, applied)), _) => (running, engine, applied),
+            (None, distrust) => {
+                let reason = distrust.as_ref().map(Distrust::to_string).unwrap_or_default();
+                let marked = TrustState { mark: reason, ..running.clone() };
+                marked.write(&*trust_file)?;
+                choice.delete_files()?;
+                journal.remove()?;
+                let engine = choice.open()?;
+                // Empty is a true state at index 0, so the floor starts again.
+                let empty = TrustState { floor: 0, ..running };
+                empty.write(&*trust_file)?;
+                (empty, engine, 0)
+            }
+        };
+        let drainer = Drainer::new(&*engine)?;
+        let cache = (options.cache_bytes > 0).then(|| {
+            let rows = options.cache_bytes / 256 + 1;
+            Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
+        });
+        let shared = Shared {
+            options,
+            engine,
+            journal,
+            trust_file,
+            trust: Mutex::new(trust),
+            cache,
+            layers: RwLock::new(Layers::new(applied)),
+            drainer: Mutex::new(drainer),
+            entry_open: AtomicBool::new(false),
+        };
+        Ok((Store { shared: Arc::new(shared) }, Opened { applied, distrust: against }))
+    }
+
+    /// The index whose state reads show.
+    pub fn applied(&self) -> u64 {
+        self.shared.layers.read().applied
+    }
+
+    /// The index whose state the engine holds; not necessarily synced.
+    pub fn drained(&self) -> u64 {
+        self.shared.layers.read().drained
+    }
+
+    /// The index that the engine is known to have synced: the log before it is not needed here.
+    pub fn synced(&self) -> u64 {
+        self.shared.floor()
+    }
+
+    /// Memory taken by the layers, in bytes.
+    pub fn layers_bytes(&self) -> usize {
+        self.shared.layers.read().bytes()
+    }
+
+    /// Whether the layers take more memory than they should: the caller slows updates down until
+    /// draining has caught up.
+    pub fn over_bound(&self) -> bool {
+        self.layers_bytes() > self.shared.options.layers_bytes_max
+    }
+
+    /// Starts to apply one log entry. There is one at a time.
+    pub fn entry(&self) -> entry::EntryRows {
+        let open = self.shared.entry_open.swap(true, Ordering::AcqRel);
+        assert!(!open, "two entries applied at once");
+        entry::EntryRows::new(self.shared.clone())
+    }
+
+    /// Lets everything applied so far be drained, even if it is little.
+    pub fn freeze_for_drain(&self) {
+        self.shared.layers.write().freeze();
+    }
+
+    /// Syncs the engine and raises the floor to what it holds; returns that index.
+    pub fn sync(&self) -> Result<u64, StoreError> {
+        let drained = self.drained();
+        self.shared.distrust_damage(self.shared.engine.sync())?;
+        self.shared.change_trust(|trust| trust.floor = trust.floor.max(drained))?;
+        Ok(drained)
+    }
+
+    /// Stops in order: drains what may be drained, syncs, and notes the clean stop. `synced_log` is
+    /// as in [`Store::drain_step`]. The store must not be used afterwards.
+    pub fn close(&self, synced_log: u64) -> Result<(), StoreError> {
+        self.freeze_for_drain();
+        while self.drain_step(synced_log)?.worked() {}
+        self.sync()?;
+        self.shared.distrust_damage(self.shared.engine.close())?;
+        self.shared.change_trust(|trust| trust.clean_stop = true)
+    }
+}
+
+type Believed = Result<(Box<dyn Engine>, u64), Distrust>;
+
+/// Opens the engine and brings it to an entry boundary, or says why it cannot be believed.
+fn believe(
+    choice: &EngineChoice,
+    journal: &dyn SmallFile,
+    floor: u64,
+    trust_missing: bool,
+) -> Result<Believed, StoreError> {
+    let result = choice.open().and_then(|engine| {
+        let mut empty = true;
+        engine.scan(&[], None, false, &mut |_, _| {
+            empty = false;
+            false
+        })?;
+        if empty && floor > 0 {
+            return Ok(Err(Distrust::Emptied { floor }));
+        }
+        if !empty && trust_missing {
+            return Ok(Err(Distrust::NoTrustFile("missing")));
+        }
+        match finish_draining(&*engine, journal, empty)? {
+            Ok(applied) if applied < floor => Ok(Err(Distrust::BelowFloor { applied, floor })),
+            Ok(applied) => Ok(Ok((engine, applied))),
+            Err(distrust) => Ok(Err(distrust)),
+        }
+    });
+    match result {
+        // A machine's trouble, like a full disk or a lock held by another process, says nothing
+        // against the engine.
+        Err(StoreError::Io(error))
+            if !matches!(
+                error.kind(),
+                std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData
+            ) =>
+        {
+            Err(StoreError::Io(error))
+        }
+        Err(error) => Ok(Err(Distrust::OpenFailed(error.to_string()))),
+        Ok(believed) => Ok(believed),
+    }
+}
+
+/// Finishes an interrupted draining from its journal; the marker, or why there cannot be one.
+fn finish_draining(
+    engine: &dyn Engine,
+    journal_file: &dyn SmallFile,
+    empty: bool,
+) -> Result<Result<u64, Distrust>, StoreError> {
+    let index_at = |row: &[u8]| -> Result<Option<u64>, StoreError> {
+        let Some(sealed) = engine.get(row)? else { return Ok(None) };
+        let index = index_of(&unseal(row, &sealed)?);
+        index.map(Some).ok_or_else(|| StoreError::Damaged("a local row is no index".into()))
+    };
+    let draining = index_at(DRAINING)?;
+    let marker = index_at(MARKER)?;
+    if marker.is_none() && draining.is_none() && !empty {
+        return Ok(Err(Distrust::HalfDrained("rows without a marker".into())));
+    }
+    let mut marker = marker.unwrap_or(0);
+    match journal_file.read()?.and_then(journal::decode) {
+        Some(journal) if journal.end > marker => {
+            if journal.from != marker {
+                let what = format!("it leads from {} on, not {marker}", journal.from);
+                return Ok(Err(Distrust::HalfDrained(what)));
+            }
+            super::drain::apply_journal(engine, &journal)?;
+            marker = journal.end;
+        }
+        _ if draining.is_some() => {
+            return Ok(Err(Distrust::HalfDrained("it is not complete".into())));
+        }
+        // Complete and done, or cut short before the first row went to the engine.
+        _ => {}
+    }
+    journal_file.remove()?;
+    Ok(Ok(marker))
+}

@@ -1,0 +1,173 @@
+//! Views to read from: a short one that borrows the store's present, and a long one that keeps the
+//! state at one index while updates go on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
+
+use super::layers::{FrozenLayer, Layers, scan_merged};
+use super::local_rows::{
+    LOCAL_FIRST, LOCAL_SPACE, RETIRED_END, RETIRED_FIRST, retired_space, space_range,
+};
+use super::rows::{Rows, StoreError};
+use super::shared::{Shared, Store};
+
+/// Ends a scan before the local space.
+pub(super) fn clamp(end: Option<&[u8]>) -> &[u8] {
+    end.map_or(&LOCAL_FIRST, |end| end.min(&LOCAL_FIRST))
+}
+
+/// The present state. It holds up the next entry while it lives: read and drop it, and never take
+/// a second one on the same thread meanwhile.
+pub struct ReadView<'a> {
+    shared: &'a Shared,
+    layers: RwLockReadGuard<'a, Layers>,
+}
+
+impl ReadView<'_> {
+    /// The index whose state this is.
+    pub fn applied(&self) -> u64 {
+        self.layers.applied
+    }
+}
+
+impl Rows for ReadView<'_> {
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.shared.get(&self.layers, row)
+    }
+
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        if !self.layers.ready {
+            return Err(StoreError::Replaced);
+        }
+        let maps = self.layers.newest_first();
+        let engine = &*self.shared.engine;
+        let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
+        self.shared.distrust_damage(scanned)
+    }
+}
+
+/// The state at one index, for as long as it lives. Layers newer than it wait in memory meanwhile.
+/// It reads past the row cache.
+pub struct FrozenView {
+    shared: Arc<Shared>,
+    applied: u64,
+    generation: u64,
+    /// Newest first.
+    layers: Vec<Arc<FrozenLayer>>,
+}
+
+impl Store {
+    /// The present state, briefly.
+    pub fn read(&self) -> ReadView<'_> {
+        ReadView { shared: &self.shared, layers: self.shared.layers.read() }
+    }
+
+    /// The present state, for long.
+    pub fn freeze(&self) -> FrozenView {
+        let mut layers = self.shared.layers.write();
+        layers.freeze();
+        let applied = layers.applied;
+        *layers.pins.entry(applied).or_default() += 1;
+        FrozenView {
+            shared: self.shared.clone(),
+            applied,
+            generation: layers.generation,
+            layers: layers.frozen.iter().rev().cloned().collect(),
+        }
+    }
+}
+
+impl Drop for FrozenView {
+    fn drop(&mut self) {
+        let mut layers = self.shared.layers.write();
+        let count = layers.pins.get_mut(&self.applied).expect("this view's own pin is counted");
+        *count -= 1;
+        if *count == 0 {
+            layers.pins.remove(&self.applied);
+        }
+    }
+}
+
+impl FrozenView {
+    /// The index whose state this is.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Visits, ascending, every row from `first` on that a head holds: all but the store's own and
+    /// those of retired spaces.
+    pub fn export_rows(
+        &self,
+        first: &[u8],
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut retired = BTreeSet::new();
+        self.scan_all(RETIRED_FIRST, RETIRED_END, false, &mut |row, _| {
+            retired.extend(retired_space(row));
+            true
+        })?;
+        retired.insert(LOCAL_SPACE);
+        let mut from = first.to_vec();
+        let mut going = true;
+        for space in retired {
+            let (start, end) = space_range(space);
+            self.scan_all(&from, &start, false, &mut |row, value| {
+                going = visit(row, value);
+                going
+            })?;
+            let Some(end) = end.filter(|_| going) else { break };
+            from = from.max(end.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Fails once the store's state has been replaced: the engine no longer holds this one.
+    fn check(&self) -> Result<(), StoreError> {
+        let layers = self.shared.layers.read_recursive();
+        if layers.generation == self.generation { Ok(()) } else { Err(StoreError::Replaced) }
+    }
+
+    fn scan_all(
+        &self,
+        first: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let maps = self.layers.iter().map(|layer| &layer.changes);
+        let scanned = scan_merged(maps, &*self.shared.engine, first, Some(end), reverse, visit);
+        // Checked afterwards, so that what was visited is known to be of this state.
+        self.check()?;
+        self.shared.distrust_damage(scanned)
+    }
+}
+
+impl Rows for FrozenView {
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.layers.iter().find_map(|layer| layer.changes.get(row)) {
+            return Ok(value.clone());
+        }
+        let value = self.shared.get_from_engine(row);
+        self.check()?;
+        value
+    }
+
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.scan_all(first, clamp(end), reverse, visit)
+    }
+}
