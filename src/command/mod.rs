@@ -1,1 +1,23 @@
-//! command
+//! What clients can ask for: the command table, what each command does, and how commands travel
+//! through the log.
+//!
+//! A command is a row of the table ([`table::Spec`]) and a function, both in the file of its kind.
+//! Reads get a [`crate::store::keyspace::View`]; writes are checked before they enter the log and
+//! applied from it, on every node, by [`apply_batch`]. Check and application use one parser, so an
+//! entry never holds what applying would refuse as malformed.
+
+pub mod apply;
+pub mod batch;
+pub mod connection;
+pub mod counters;
+pub mod expiry;
+pub mod glob;
+pub mod keys;
+pub mod outcome;
+pub mod parse;
+pub mod scan;
+pub mod strings;
+pub mod table;
+
+pub use apply::{Applied, ApplyError, apply_batch};
+pub use table::{Kind, Spec, find};

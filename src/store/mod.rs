@@ -24,6 +24,7 @@ mod engine_memory;
 mod engine_sled;
 mod entry;
 mod journal;
+pub mod keyspace;
 mod layers;
 mod local_rows;
 mod rebuild;

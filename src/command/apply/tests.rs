@@ -1,0 +1,185 @@
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::batch::{encode_clock, encode_command, encode_head, encode_transaction, seal};
+use crate::store::Rows;
+use crate::store::keyspace::Version;
+
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Map(BTreeMap<Bytes, Bytes>);
+
+impl Rows for Map {
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.get(row).cloned())
+    }
+
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        _: bool,
+        visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        let rows = self.0.range(Bytes::copy_from_slice(first)..);
+        let mut rows = rows.take_while(|(row, _)| end.is_none_or(|end| &row[..] < end));
+        rows.all(|(row, value)| visit(row, value));
+        Ok(())
+    }
+}
+
+impl RowsMut for Map {
+    fn put(&mut self, row: Bytes, value: Bytes) {
+        self.0.insert(row, value);
+    }
+
+    fn delete(&mut self, row: Bytes) {
+        self.0.remove(&row);
+    }
+
+    fn retire_space(&mut self, space: u32) {
+        self.0.retain(|row, _| row[..4] != space.to_be_bytes());
+    }
+
+    fn begin_part(&mut self) {}
+    fn keep_part(&mut self) {}
+    fn undo_part(&mut self) {}
+}
+
+fn args(line: &str) -> Vec<Bytes> {
+    line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+fn batch(stamp_ms: u64, lines: &[&str]) -> Bytes {
+    let mut items = BytesMut::new();
+    for line in lines {
+        match *line {
+            "clock" => encode_clock(&mut items),
+            "head" => encode_head(&mut items),
+            line => encode_command(&mut items, 0, &args(line)),
+        }
+    }
+    seal(stamp_ms, 0, lines.len() as u32, &[items])
+}
+
+#[test]
+fn answers_each_item_and_reports_heads_and_deadlines() {
+    let mut rows = Map::default();
+    let lines = ["SET a 1 PX 50", "incr a", "head", "GET a", "incr b"];
+    let applied = apply_batch(1, &batch(1000, &lines), &mut rows).unwrap();
+    let replies = [Reply::OK, Reply::Integer(2), Reply::OK, Reply::bulk("2"), Reply::Integer(1)];
+    assert_eq!(applied.replies, replies);
+    assert!(applied.head_requested);
+    assert_eq!(applied.earliest_deadline_ms, Some(1050));
+    let applied = apply_batch(2, &batch(1050, &["clock", "get a"]), &mut rows).unwrap();
+    assert_eq!(applied.replies, [Reply::OK, Reply::Null]);
+    assert_eq!((applied.stamp_ms, applied.earliest_deadline_ms), (1050, None));
+}
+
+#[test]
+fn a_transaction_runs_only_while_its_watched_versions_hold() {
+    let mut rows = Map::default();
+    apply_batch(7, &batch(1, &["set x 1", "set a 1"]), &mut rows).unwrap();
+    let transaction = |version| {
+        let mut items = BytesMut::new();
+        let watch = Watch { db: 0, key: Bytes::from("a"), version };
+        let calls = [args("set a 2"), args("incr word"), args("set word w"), args("incr word")];
+        let calls = calls.iter().map(|args| (0, &args[..]));
+        encode_transaction(&mut items, &[watch], calls);
+        seal(1, 0, 1, &[items])
+    };
+    for version in [Version::ABSENT, Version { index: 7, place: 0 }] {
+        let before = rows.clone();
+        let applied = apply_batch(8, &transaction(version), &mut rows).unwrap();
+        assert_eq!(applied.replies, [Reply::NullArray]);
+        assert_eq!(rows, before);
+    }
+    let version = Version { index: 7, place: 1 };
+    let applied = apply_batch(8, &transaction(version), &mut rows).unwrap();
+    let replies = [Reply::OK, Reply::Integer(1), Reply::OK, crate::command::parse::NOT_AN_INTEGER];
+    assert_eq!(applied.replies, [Reply::Array(replies.to_vec())]);
+}
+
+#[test]
+fn an_unknown_command_ends_the_node() {
+    let error = apply_batch(1, &batch(1, &["nosuch a"]), &mut Map::default()).unwrap_err();
+    assert!(matches!(&error, ApplyError::UnknownCommand(name) if name == "nosuch"), "{error}");
+}
+
+fn any_line() -> impl Strategy<Value = String> {
+    let key = "[abc]";
+    let time = -2i64..30;
+    prop_oneof![
+        (key, 0..9u8).prop_map(|(key, value)| format!("SET {key} {value}")),
+        (key, 1..20u8).prop_map(|(key, ms)| format!("SET {key} v PX {ms}")),
+        (key, key).prop_map(|(a, b)| format!("MSET {a} 1 {b} 2")),
+        (key, key).prop_map(|(a, b)| format!("DEL {a} {b}")),
+        (key, time).prop_map(|(key, ms)| format!("PEXPIRE {key} {ms} NX")),
+        key.prop_map(|key| format!("PERSIST {key}")),
+        key.prop_map(|key| format!("INCR {key}")),
+        key.prop_map(|key| format!("APPEND {key} 0")),
+        key.prop_map(|key| format!("GETDEL {key}")),
+        Just("FLUSHALL".to_owned()),
+        Just("clock".to_owned()),
+    ]
+}
+
+/// The counts in the meta row against the rows themselves.
+fn check_counts(rows: &Map) {
+    let meta = crate::store::keyspace::Meta::read(rows).unwrap();
+    for database in meta.databases {
+        let in_space = |tag: u8| {
+            let start = [&database.space.to_be_bytes()[..], &[tag]].concat();
+            rows.0.keys().filter(move |row| row.starts_with(&start)).cloned()
+        };
+        assert_eq!(in_space(b'K').count() as u64, database.keys);
+        assert_eq!(in_space(b'D').count() as u64, database.keys_with_deadline);
+        if let Some(first) = in_space(b'D').next() {
+            let deadline_ms = u64::from_be_bytes(first[5..13].try_into().unwrap());
+            assert!(database.earliest_ms <= deadline_ms);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_same_batches_make_the_same_rows_however_they_are_cut(
+        batches in vec((vec(any_line(), 1..6), 0..15u64), 1..20),
+    ) {
+        let (mut one, mut two) = (Map::default(), Map::default());
+        let mut stamp_ms = 100;
+        for (index, (lines, pause_ms)) in batches.iter().enumerate() {
+            stamp_ms += pause_ms;
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let batch = batch(stamp_ms, &lines);
+            let first = apply_batch(index as u64 + 1, &batch, &mut one).unwrap();
+            // A copy of the bytes stands for another node's own reading of them.
+            let copy = Bytes::copy_from_slice(&batch);
+            let second = apply_batch(index as u64 + 1, &copy, &mut two).unwrap();
+            prop_assert_eq!(first, second);
+            prop_assert_eq!(&one, &two);
+            check_counts(&one);
+        }
+    }
+
+    #[test]
+    fn whether_expired_rows_were_deleted_is_not_seen(
+        batches in vec((vec(any_line(), 1..6), 0..15u64), 1..20),
+    ) {
+        let (mut eager, mut lazy) = (Map::default(), Map::default());
+        let mut stamp_ms = 100;
+        for (index, (lines, pause_ms)) in batches.iter().enumerate() {
+            stamp_ms += pause_ms;
+            let lines: Vec<&str> =
+                lines.iter().map(String::as_str).filter(|line| *line != "clock").collect();
+            let index = index as u64 * 2 + 1;
+            apply_batch(index, &batch(stamp_ms, &["clock"]), &mut eager).unwrap();
+            let first = apply_batch(index + 1, &batch(stamp_ms, &lines), &mut eager).unwrap();
+            let second = apply_batch(index + 1, &batch(stamp_ms, &lines), &mut lazy).unwrap();
+            prop_assert_eq!(first.replies, second.replies);
+        }
+    }
+}

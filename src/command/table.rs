@@ -1,0 +1,230 @@
+//! The command table: what each command is called, takes and does, as data.
+//!
+//! The rows stand in the files of the commands' kinds. Arity errors, COMMAND and
+//! `docs/commands.md` come from here.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use resp::Reply;
+
+use super::connection::Connection;
+use super::{connection, counters, expiry, keys, parse, scan, strings};
+use crate::store::StoreError;
+use crate::store::keyspace::{Keyspace, View};
+
+/// Runs a read.
+pub type Read = fn(&View, &[Bytes]) -> Result<Reply, StoreError>;
+/// Refuses a write that is malformed, before it enters the log. Looks at the arguments only.
+pub type Check = fn(&[Bytes]) -> Result<(), Reply>;
+/// Runs a write from the log.
+pub type Apply = fn(&mut Keyspace, &[Bytes]) -> Result<Reply, StoreError>;
+
+/// Who runs a command.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// The master, on a view of the applied state.
+    Read(Read),
+    /// Every node, from the log.
+    Write {
+        /// Before it enters the log.
+        check: Check,
+        /// When it is applied.
+        apply: Apply,
+    },
+    /// The connection's session, on this node alone.
+    Connection(Connection),
+}
+
+/// Which arguments are keys. All 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Place of the first key; the command's name is at 0.
+    pub first: i32,
+    /// Place of the last key; negative counts from the end.
+    pub last: i32,
+    /// From one key to the next.
+    pub step: i32,
+}
+
+impl Keys {
+    /// No argument is a key.
+    pub const NONE: Keys = Keys { first: 0, last: 0, step: 0 };
+    /// The first argument.
+    pub const FIRST: Keys = Keys { first: 1, last: 1, step: 1 };
+    /// All arguments.
+    pub const ALL: Keys = Keys { first: 1, last: -1, step: 1 };
+    /// Every second argument: key, value, key, value.
+    pub const PAIRS: Keys = Keys { first: 1, last: -1, step: 2 };
+}
+
+/// One row of the table.
+#[derive(Clone, Copy)]
+pub struct Spec {
+    /// In lower case.
+    pub name: &'static str,
+    /// Number of arguments, the name included; negative: at least as many.
+    pub arity: i32,
+    /// Who runs it, and how.
+    pub kind: Kind,
+    /// Its keys.
+    pub keys: Keys,
+    /// As COMMAND INFO answers them.
+    pub flags: &'static [&'static str],
+    /// As COMMAND DOCS answers it.
+    pub group: &'static str,
+    /// The version of Redis that introduced it.
+    pub since: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// What it costs.
+    pub complexity: &'static str,
+}
+
+impl Spec {
+    /// Whether it changes the keyspace.
+    pub fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write { .. })
+    }
+
+    /// Refuses a wrong number of arguments.
+    pub fn check_arity(&self, args: &[Bytes]) -> Result<(), Reply> {
+        let wanted = self.arity.unsigned_abs() as usize;
+        let right = if self.arity < 0 { args.len() >= wanted } else { args.len() == wanted };
+        if right { Ok(()) } else { Err(parse::wrong_arity(self.name)) }
+    }
+
+    /// The keys among the arguments of a call whose arity is right.
+    pub fn keys_of<'a>(&self, args: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
+        let last = match self.keys.last {
+            last if last < 0 => args.len() as i32 + last,
+            last => last,
+        };
+        let count = if self.keys.first == 0 { 0 } else { (last + 1 - self.keys.first).max(0) };
+        let first = self.keys.first as usize;
+        let step = self.keys.step.max(1) as usize;
+        args.iter().skip(first).take(count as usize).step_by(step)
+    }
+}
+
+/// A write's kind from its parser and what runs on what was parsed: one parser for check and
+/// application, so that they cannot disagree.
+macro_rules! write_kind {
+    ($parse:path, $run:path) => {
+        $crate::command::table::Kind::Write {
+            check: |args| $parse(args).map(drop),
+            apply: |keyspace, args| match $parse(args) {
+                Ok(parsed) => $crate::command::outcome::settle($run(keyspace, parsed)),
+                Err(reply) => Ok(reply),
+            },
+        }
+    };
+}
+pub(crate) use write_kind;
+
+/// A read's kind from its function.
+macro_rules! read_kind {
+    ($run:path) => {
+        $crate::command::table::Kind::Read(|view, args| {
+            $crate::command::outcome::settle($run(view, args))
+        })
+    };
+}
+pub(crate) use read_kind;
+
+/// All rows, by kind.
+pub fn all() -> impl Iterator<Item = &'static Spec> {
+    let files = [
+        strings::COMMANDS,
+        counters::COMMANDS,
+        keys::COMMANDS,
+        expiry::COMMANDS,
+        scan::COMMANDS,
+        connection::COMMANDS,
+    ];
+    files.into_iter().flatten()
+}
+
+/// Longest name a command may have, in bytes.
+const NAME_BYTES_MAX: usize = 24;
+/// A power of two several times the number of commands, so that probing ends soon.
+const PLACES: usize = 512;
+
+/// The command with this name in any case.
+pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    static INDEX: OnceLock<Box<[Option<&'static Spec>]>> = OnceLock::new();
+    let index = INDEX.get_or_init(build_index);
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let mut buffer = [0; NAME_BYTES_MAX];
+    let lower = &mut buffer[..name.len()];
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let mut place = hash(lower);
+    while let Some(spec) = index[place % PLACES] {
+        if spec.name.as_bytes() == lower {
+            return Some(spec);
+        }
+        place += 1;
+    }
+    None
+}
+
+fn build_index() -> Box<[Option<&'static Spec>]> {
+    let mut index = vec![None; PLACES].into_boxed_slice();
+    for spec in all() {
+        assert!(spec.name.len() <= NAME_BYTES_MAX, "{} is too long a name", spec.name);
+        let mut place = hash(spec.name.as_bytes());
+        while index[place % PLACES].is_some() {
+            place += 1;
+        }
+        index[place % PLACES] = Some(spec);
+    }
+    index
+}
+
+/// FNV-1a, folded.
+fn hash(name: &[u8]) -> usize {
+    let hash = name
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash ^ (hash >> 16)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_command_in_any_case_and_nothing_else() {
+        let mut names = std::collections::BTreeSet::new();
+        for spec in all() {
+            assert!(names.insert(spec.name), "{} stands there twice", spec.name);
+            assert_eq!(spec.name, spec.name.to_ascii_lowercase());
+            let upper = spec.name.to_ascii_uppercase();
+            assert_eq!(find(upper.as_bytes()).map(|found| found.name), Some(spec.name));
+        }
+        for name in ["", "ge", "gett", "a name far longer than that of any command"] {
+            assert!(find(name.as_bytes()).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn flags_say_what_the_kind_says() {
+        for spec in all() {
+            assert_eq!(spec.flags.contains(&"write"), spec.is_write(), "{}", spec.name);
+            let read = matches!(spec.kind, Kind::Read(_));
+            assert_eq!(spec.flags.contains(&"readonly"), read, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn keys_are_found_by_their_places() {
+        let args: Vec<Bytes> = ["mset", "a", "1", "b", "2"].map(Bytes::from).to_vec();
+        let keys: Vec<_> = find(b"mset").unwrap().keys_of(&args).collect();
+        assert_eq!(keys, ["a", "b"]);
+        assert_eq!(find(b"ping").unwrap().keys_of(&args[..1]).count(), 0);
+        assert_eq!(find(b"get").unwrap().keys_of(&args[..2]).collect::<Vec<_>>(), ["a"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Changing the keyspace, as one log entry does.
+
+use bytes::{Buf, Bytes};
+
+use super::meta::{DATABASES, Database, Meta};
+use super::{
+    Header, PREFIX_BYTES, Stored, TAG_DEADLINE, Type, Version, View, deadline_row, key_row, prefix,
+    with_key_row,
+};
+use crate::store::{Rows, RowsMut, StoreError};
+
+/// The keyspace while one log entry is applied. [`Keyspace::finish`] must be called at the end:
+/// counts and clock are kept aside until then.
+pub struct Keyspace<'a> {
+    rows: &'a mut dyn RowsMut,
+    meta: Meta,
+    database: usize,
+    version: Version,
+    changes: u64,
+}
+
+impl<'a> Keyspace<'a> {
+    /// Begins the entry at `index`, stamped `stamp_ms`. The log's clock never goes back.
+    pub fn begin(
+        rows: &'a mut dyn RowsMut,
+        index: u64,
+        stamp_ms: u64,
+    ) -> Result<Keyspace<'a>, StoreError> {
+        let mut meta = Meta::read(&*rows)?;
+        meta.clock_ms = meta.clock_ms.max(stamp_ms);
+        let version = Version { index, place: 0 };
+        Ok(Keyspace { rows, meta, database: 0, version, changes: 0 })
+    }
+
+    /// Writes counts and clock; what the keyspace is after the entry.
+    pub fn finish(self) -> Meta {
+        self.rows.put(Meta::row(), self.meta.encode());
+        self.meta
+    }
+
+    /// What follows is the entry's item at `place`.
+    pub fn at_place(&mut self, place: u32) {
+        self.version.place = place;
+    }
+
+    /// What follows concerns this logical database, below [`DATABASES`].
+    pub fn select(&mut self, database: u8) {
+        assert!(usize::from(database) < DATABASES, "database {database} of {DATABASES}");
+        self.database = usize::from(database);
+    }
+
+    /// The log's clock, in ms since the epoch.
+    pub fn clock_ms(&self) -> u64 {
+        self.meta.clock_ms
+    }
+
+    /// Changes made to keys since the entry began; deleting expired ones is none.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The selected database as it is now.
+    pub fn view(&self) -> View<'_> {
+        let clock_ms = self.meta.clock_ms;
+        let rows: &dyn Rows = &*self.rows;
+        View::of(rows, self.meta.databases[self.database], clock_ms, clock_ms)
+    }
+
+    /// The key, if it is there. The row of an expired one is deleted.
+    pub fn find(&mut self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let space = self.now().space;
+        let Some(row) = with_key_row(space, key, |row| self.rows.get(row))? else {
+            return Ok(None);
+        };
+        let stored = Stored::decode(row)?;
+        if stored.header.gone_at(self.meta.clock_ms) {
+            self.remove(self.database, key, &stored.header);
+            return Ok(None);
+        }
+        Ok(Some(stored))
+    }
+
+    /// Sets a string. `deadline_ms` 0: it never expires; one not after the log's clock deletes the
+    /// key instead. `old`: what [`Keyspace::find`] just answered.
+    pub fn put_string(&mut self, key: &[u8], value: &[u8], deadline_ms: u64, old: Option<&Header>) {
+        let size = value.len() as u64;
+        let header = Header { kind: Type::String, version: self.version, deadline_ms, size };
+        self.put(key, header, value, old);
+    }
+
+    /// Gives a key another deadline (0: none); one not after the log's clock deletes it.
+    pub fn set_deadline(&mut self, key: &[u8], stored: &Stored, deadline_ms: u64) {
+        let header = Header { version: self.version, deadline_ms, ..stored.header };
+        self.put(key, header, &stored.content(), Some(&stored.header));
+    }
+
+    /// Deletes a key that is there.
+    pub fn delete(&mut self, key: &[u8], header: &Header) {
+        self.changes += 1;
+        self.remove(self.database, key, header);
+    }
+
+    /// Empties the selected database in constant time.
+    pub fn flush_database(&mut self) {
+        self.changes += 1;
+        self.empty(self.database);
+    }
+
+    /// Empties all databases in constant time.
+    pub fn flush_all(&mut self) {
+        self.changes += 1;
+        (0..DATABASES).for_each(|database| self.empty(database));
+    }
+
+    /// Deletes expired keys, at most `limit`, and finds each database's earliest deadline anew.
+    /// Returns how many it deleted.
+    pub fn delete_expired(&mut self, limit: usize) -> Result<usize, StoreError> {
+        let clock_ms = self.meta.clock_ms;
+        let mut deleted = 0;
+        for database in 0..DATABASES {
+            if self.meta.databases[database].earliest_ms > clock_ms {
+                continue;
+            }
+            let mut expired: Vec<(u64, Bytes)> = Vec::new();
+            let mut earliest_ms = u64::MAX;
+            let space = self.meta.databases[database].space;
+            let first = prefix(space, TAG_DEADLINE);
+            let end = prefix(space, TAG_DEADLINE + 1);
+            let mut damage = None;
+            self.rows.scan(&first, Some(&end), false, &mut |row, _| {
+                let mut rest = &row[PREFIX_BYTES..];
+                if rest.len() < 8 {
+                    damage = Some(format!("deadline row of {} bytes", row.len()));
+                    return false;
+                }
+                let deadline_ms = rest.get_u64();
+                if deadline_ms > clock_ms || deleted + expired.len() == limit {
+                    earliest_ms = deadline_ms;
+                    return false;
+                }
+                expired.push((deadline_ms, Bytes::copy_from_slice(rest)));
+                true
+            })?;
+            if let Some(damage) = damage {
+                return Err(StoreError::Damaged(damage));
+            }
+            for (deadline_ms, key) in &expired {
+                let row = self.rows.get(&key_row(space, key))?.unwrap_or_default();
+                let header = Header::decode(&row)?;
+                assert_eq!(header.deadline_ms, *deadline_ms, "the index and key {key:?} differ");
+                self.remove(database, key, &header);
+            }
+            deleted += expired.len();
+            self.meta.databases[database].earliest_ms = earliest_ms;
+        }
+        Ok(deleted)
+    }
+
+    fn now(&mut self) -> &mut Database {
+        &mut self.meta.databases[self.database]
+    }
+
+    fn put(&mut self, key: &[u8], header: Header, content: &[u8], old: Option<&Header>) {
+        self.changes += 1;
+        if header.gone_at(self.meta.clock_ms) {
+            if let Some(old) = old {
+                self.remove(self.database, key, old);
+            }
+            return;
+        }
+        let space = self.now().space;
+        let old_deadline_ms = old.map_or(0, |old| old.deadline_ms);
+        if old_deadline_ms != header.deadline_ms {
+            self.unindex(self.database, old_deadline_ms, key);
+            if header.deadline_ms != 0 {
+                self.rows.put(deadline_row(space, header.deadline_ms, key), Bytes::new());
+                let database = self.now();
+                database.keys_with_deadline += 1;
+                database.earliest_ms = database.earliest_ms.min(header.deadline_ms);
+            }
+        }
+        if old.is_none() {
+            self.now().keys += 1;
+        }
+        self.rows.put(key_row(space, key), header.encode(content));
+    }
+
+    fn remove(&mut self, database: usize, key: &[u8], header: &Header) {
+        self.unindex(database, header.deadline_ms, key);
+        let counts = &mut self.meta.databases[database];
+        assert!(counts.keys > 0, "deleting {key:?} from a database of {} keys", counts.keys);
+        counts.keys -= 1;
+        self.rows.delete(key_row(counts.space, key));
+    }
+
+    fn unindex(&mut self, database: usize, deadline_ms: u64, key: &[u8]) {
+        if deadline_ms == 0 {
+            return;
+        }
+        let counts = &mut self.meta.databases[database];
+        let expiring = counts.keys_with_deadline;
+        assert!(expiring > 0, "key {key:?} with a deadline in a database of {expiring}");
+        counts.keys_with_deadline -= 1;
+        if counts.keys_with_deadline == 0 {
+            counts.earliest_ms = u64::MAX;
+        }
+        self.rows.delete(deadline_row(counts.space, deadline_ms, key));
+    }
+
+    fn empty(&mut self, database: usize) {
+        if self.meta.databases[database].keys == 0 {
+            return;
+        }
+        let old = self.meta.databases[database].space;
+        self.meta.databases[database] = Database::empty(self.meta.take_space());
+        self.rows.retire_space(old);
+    }
+}
