@@ -53,6 +53,11 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream), deadline })
     }
 
+    /// Gives what follows another `timeout`.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.deadline = Instant::now() + timeout;
+    }
+
     /// Sends one command and waits for its reply.
     pub fn call(&mut self, arguments: &[&[u8]]) -> io::Result<Answer> {
         let mut request = Vec::new();
