@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod disk;
 pub mod head;
 pub mod node;

@@ -1,0 +1,380 @@
+//! The clients of a load, and what they count.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::mix::{self, Kind, Mix};
+use super::{BenchArgs, replies};
+use crate::cli::client::encode;
+
+/// A pipeline that is not answered within this is given up: longer than any bound of the server.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// Pause after an error that says "not now", so that errors do not become the load.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(5);
+/// Room for reading replies at a time.
+const READ_BYTES: usize = 16 * 1024;
+/// Keys per MSET while filling, at most,
+const FILL_KEYS_MAX: u64 = 50;
+/// and bytes of its values, unless one value alone is larger.
+const FILL_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What every client does.
+pub struct Plan {
+    mix: Mix,
+    pipeline: usize,
+    keys: u64,
+    value_size: usize,
+    seed: u64,
+    /// What is sent from here on counts,
+    pub begin: Instant,
+    /// if it is answered by then.
+    pub end: Instant,
+}
+
+impl Plan {
+    /// The plan that the arguments describe.
+    pub fn new(args: &BenchArgs, begin: Instant, end: Instant) -> Plan {
+        Plan {
+            mix: args.mix.clone(),
+            pipeline: args.pipeline as usize,
+            keys: args.keys,
+            value_size: args.value_size,
+            seed: args.seed,
+            begin,
+            end,
+        }
+    }
+}
+
+/// Latencies in microseconds, by kind of command.
+pub struct Totals {
+    by_kind: Vec<Histogram<u64>>,
+}
+
+impl Totals {
+    /// Nothing counted yet.
+    pub fn new() -> Totals {
+        let histogram =
+            || Histogram::new_with_bounds(1, 60_000_000, 3).expect("1 us to 60 s is a valid range");
+        Totals { by_kind: Kind::ALL.iter().map(|_| histogram()).collect() }
+    }
+
+    /// Counts another client's in.
+    pub fn add(&mut self, other: &Totals) {
+        for (mine, others) in self.by_kind.iter_mut().zip(&other.by_kind) {
+            mine.add(others).expect("all histograms have the same range");
+        }
+    }
+
+    /// Commands that were answered without an error.
+    pub fn count(&self) -> u64 {
+        self.by_kind.iter().map(Histogram::len).sum()
+    }
+
+    /// The latencies of one kind, in microseconds.
+    pub fn of(&self, kind: Kind) -> &Histogram<u64> {
+        &self.by_kind[kind.position()]
+    }
+
+    /// The latencies of all kinds together, in microseconds.
+    pub fn all(&self) -> Histogram<u64> {
+        let mut all = Totals::new().by_kind.swap_remove(0);
+        for histogram in &self.by_kind {
+            all.add(histogram).expect("all histograms have the same range");
+        }
+        all
+    }
+
+    fn record(&mut self, kind: Kind, latency: Duration) {
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.by_kind[kind.position()].saturating_record(latency_us.max(1));
+    }
+}
+
+/// What the clients tell each other and the progress line.
+pub struct Shared {
+    addresses: Mutex<Vec<String>>,
+    /// Which of them to connect to.
+    current: AtomicUsize,
+    /// Commands answered without an error, warm-up included.
+    pub answered: AtomicU64,
+    errors: Mutex<BTreeMap<String, u64>>,
+    started: Instant,
+    write_last_ns: AtomicU64,
+    write_gap_max_ns: AtomicU64,
+}
+
+impl Shared {
+    /// For servers at these addresses, the likely master first.
+    pub fn new(addresses: Vec<String>) -> Shared {
+        assert!(!addresses.is_empty(), "a load needs a server");
+        Shared {
+            addresses: Mutex::new(addresses),
+            current: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
+            errors: Mutex::new(BTreeMap::new()),
+            started: Instant::now(),
+            write_last_ns: AtomicU64::new(0),
+            write_gap_max_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Errors so far, by first word.
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().clone()
+    }
+
+    /// The longest time within the measured one in which no write was acknowledged.
+    pub fn write_gap_max(&self, plan: &Plan) -> Duration {
+        self.write_gap_ends(plan, plan.end);
+        Duration::from_nanos(self.write_gap_max_ns.load(Ordering::Relaxed))
+    }
+
+    fn count_errors(&self, word: &str, count: u64) {
+        *self.errors.lock().entry(word.to_string()).or_default() += count;
+    }
+
+    fn write_gap_ends(&self, plan: &Plan, now: Instant) {
+        let ns = |at: Instant| (at - self.started).as_nanos() as u64;
+        let now_ns = ns(now);
+        let last_ns = self.write_last_ns.swap(now_ns, Ordering::Relaxed).max(ns(plan.begin));
+        self.write_gap_max_ns.fetch_max(now_ns.saturating_sub(last_ns), Ordering::Relaxed);
+    }
+
+    fn address(&self) -> (usize, String) {
+        let addresses = self.addresses.lock();
+        let current = self.current.load(Ordering::Relaxed) % addresses.len();
+        (current, addresses[current].clone())
+    }
+
+    /// The server at `failed` is of no use: the next one's turn, unless somebody else said so.
+    fn leave(&self, failed: usize) {
+        let next = (failed + 1) % self.addresses.lock().len();
+        let _ = self.current.compare_exchange(failed, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn moved_to(&self, address: &str) {
+        let mut addresses = self.addresses.lock();
+        let known = addresses.iter().position(|known| known == address);
+        let position = known.unwrap_or_else(|| {
+            addresses.push(address.to_string());
+            addresses.len() - 1
+        });
+        self.current.store(position, Ordering::Relaxed);
+    }
+}
+
+/// One client until the plan's end; returns what it measured.
+pub async fn client(
+    plan: std::sync::Arc<Plan>,
+    shared: std::sync::Arc<Shared>,
+    number: u32,
+) -> Totals {
+    let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(u64::from(number) << 32));
+    let value: Vec<u8> = (0..plan.value_size).map(|_| random.alphanumeric() as u8).collect();
+    let mut totals = Totals::new();
+    let mut connection: Option<Connection> = None;
+    let mut request = Vec::new();
+    let mut kinds = Vec::with_capacity(plan.pipeline);
+    while Instant::now() < plan.end {
+        let Some(open) = &mut connection else {
+            connection = Connection::open(&shared).await;
+            continue;
+        };
+        request.clear();
+        kinds.clear();
+        for _ in 0..plan.pipeline {
+            let kind = plan.mix.choose(&mut random);
+            mix::write_command(&mut request, kind, &mut random, plan.keys, &value);
+            kinds.push(kind);
+        }
+        let sent = Instant::now();
+        let mut round = Round { plan: &plan, shared: &shared, totals: &mut totals, sent };
+        if !open.exchange(&request, &kinds, &mut round).await {
+            connection = None;
+        }
+    }
+    totals
+}
+
+/// Where the answers of one pipeline are counted.
+struct Round<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    totals: &'a mut Totals,
+    sent: Instant,
+}
+
+impl Round<'_> {
+    /// Counts `kinds`, answered at the same moment without an error.
+    fn answered(&mut self, kinds: &[Kind]) {
+        if kinds.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.shared.answered.fetch_add(kinds.len() as u64, Ordering::Relaxed);
+        if self.sent < self.plan.begin || now > self.plan.end {
+            return;
+        }
+        for kind in kinds {
+            self.totals.record(*kind, now - self.sent);
+        }
+        if kinds.iter().any(|kind| kind.writes()) {
+            self.shared.write_gap_ends(self.plan, now);
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// Of the server's address.
+    position: usize,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(shared: &Shared) -> Option<Connection> {
+        let (position, address) = shared.address();
+        let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&address)).await;
+        match connect {
+            Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {
+                Some(Connection { stream, position, buffer: Vec::with_capacity(READ_BYTES) })
+            }
+            _ => {
+                shared.leave(position);
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                None
+            }
+        }
+    }
+
+    /// Sends one pipeline and reads its answers; false when the connection is of no more use.
+    async fn exchange(&mut self, request: &[u8], kinds: &[Kind], round: &mut Round<'_>) -> bool {
+        let mut done = 0;
+        let mut refusal = None;
+        let answers = async {
+            self.stream.write_all(request).await?;
+            while done < kinds.len() {
+                done += self.read_replies(&kinds[done..], round, &mut refusal).await?;
+            }
+            io::Result::Ok(())
+        };
+        let failure = match tokio::time::timeout(ANSWER_WITHIN, answers).await {
+            Ok(Ok(())) => None,
+            Ok(Err(_)) => Some("closed"),
+            Err(_) => Some("timeout"),
+        };
+        if let Some(word) = failure {
+            round.shared.count_errors(word, (kinds.len() - done) as u64);
+            round.shared.leave(self.position);
+            return false;
+        }
+        match refusal {
+            None => true,
+            Some(Refusal::Moved(address)) => {
+                round.shared.moved_to(&address);
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                false
+            }
+            Some(Refusal::NotNow) => {
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                // The server may stay in this state while another one becomes the master.
+                round.shared.leave(self.position);
+                false
+            }
+        }
+    }
+
+    /// Reads once and counts the replies that are whole; how many.
+    async fn read_replies(
+        &mut self,
+        kinds: &[Kind],
+        round: &mut Round<'_>,
+        refusal: &mut Option<Refusal>,
+    ) -> io::Result<usize> {
+        self.buffer.reserve(READ_BYTES);
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (mut offset, mut count, mut counted) = (0, 0, 0);
+        while count < kinds.len() {
+            let reply = replies::first(&self.buffer[offset..])
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            let Some(reply) = reply else { break };
+            if let Some(text) = reply.error {
+                round.answered(&kinds[counted..count]);
+                counted = count + 1;
+                let text = String::from_utf8_lossy(text);
+                let word = text.split(' ').next().unwrap_or_default();
+                round.shared.count_errors(word, 1);
+                *refusal = Refusal::of(&text).or(refusal.take());
+            }
+            offset += reply.length;
+            count += 1;
+        }
+        round.answered(&kinds[counted..count]);
+        self.buffer.drain(..offset);
+        Ok(count)
+    }
+}
+
+/// Errors after which a client goes elsewhere.
+enum Refusal {
+    Moved(String),
+    NotNow,
+}
+
+impl Refusal {
+    fn of(text: &str) -> Option<Refusal> {
+        let mut words = text.split(' ');
+        match words.next()? {
+            "MOVED" => words.nth(1).map(|address| Refusal::Moved(address.to_string())),
+            "CLUSTERDOWN" | "LOADING" | "TRYAGAIN" | "UNCERTAIN" => Some(Refusal::NotNow),
+            _ => None,
+        }
+    }
+}
+
+/// Writes every key once, so that gets find values of the right size.
+pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
+    let (_, address) = shared.address();
+    let value = vec![b'v'; args.value_size];
+    let mut stream = TcpStream::connect(&address).await.context("cannot connect to fill")?;
+    let mut buffer = Vec::new();
+    let keys_at_once = (FILL_BYTES_MAX / args.value_size.max(1) as u64).clamp(1, FILL_KEYS_MAX);
+    let mut first = 0;
+    while first < args.keys {
+        let last = (first + keys_at_once).min(args.keys);
+        let names: Vec<_> = (first..last).map(mix::key_name).collect();
+        let mut arguments: Vec<&[u8]> = vec![b"MSET"];
+        arguments.extend(names.iter().flat_map(|name| [&name[..], &value]));
+        let mut request = Vec::new();
+        encode(&mut request, &arguments);
+        stream.write_all(&request).await?;
+        buffer.clear();
+        loop {
+            if stream.read_buf(&mut buffer).await? == 0 {
+                anyhow::bail!("{address} closed the connection while it was filled");
+            }
+            match replies::first(&buffer) {
+                Ok(None) => {}
+                Ok(Some(replies::Found { error: None, .. })) => break,
+                Ok(Some(replies::Found { error: Some(text), .. })) => {
+                    anyhow::bail!("{address} answered {}", String::from_utf8_lossy(text))
+                }
+                Err(_) => anyhow::bail!("{address} does not answer as Redis does"),
+            }
+        }
+        first = last;
+    }
+    Ok(())
+}

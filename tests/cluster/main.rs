@@ -1,0 +1,14 @@
+//! Real `arakoon` processes on this machine, killed and revived under load, with Debian's
+//! `redis-cli` as one of the clients.
+//!
+//! Clusters run one at a time, so that the pauses measured are theirs. `ARAKOON_KILLS=20` makes
+//! the failover test longer. `redis-cli` must be installed: nothing is skipped without it.
+
+mod catch_up;
+mod dev;
+mod failover;
+mod harness;
+mod load;
+mod quorum;
+mod redirect;
+mod restart;
