@@ -54,10 +54,9 @@ pub struct Start {
     pub now_us: u64,
 }
 
-/// The ballot that this node leads under.
+/// That this node leads.
 #[derive(Clone, Copy, Debug)]
 struct Lead {
-    ballot: Ballot,
     establish: Index,
 }
 
@@ -290,7 +289,7 @@ impl Driver {
         match event {
             Event::Elected { ballot, establish } => {
                 tracing::info!(%ballot, at = %establish, "elected");
-                self.lead = Some(Lead { ballot, establish });
+                self.lead = Some(Lead { establish });
                 self.clock.lead(environment.wall_ms(), self.now_us);
             }
             Event::Deposed { ballot, reason } => {
@@ -542,10 +541,6 @@ impl Driver {
     /// The boot clock as of the last step.
     pub(super) fn now_us(&self) -> u64 {
         self.now_us
-    }
-
-    pub(super) fn lease_us(&self) -> u64 {
-        self.settings.lease_us
     }
 
     pub(super) fn others(&self) -> impl Iterator<Item = NodeId> + use<> {

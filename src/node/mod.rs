@@ -1,5 +1,6 @@
 //! The driver: where the protocol, the transaction log, the store and the peers meet.
 
+pub mod applier;
 mod catch_up;
 mod driver;
 pub mod environment;
@@ -10,6 +11,7 @@ mod refusal;
 mod stamp;
 mod status;
 
+pub use applier::{Applier, Frozen};
 pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
 pub use message::{HeadChunk, HeadName, NodeMessage};

@@ -1,0 +1,93 @@
+//! Applies chosen entries to the store, in order, and answers those who wait for them.
+//!
+//! Synchronous; the real node runs it on a thread of its own, so that a slow store holds up neither
+//! heartbeats nor the log.
+
+use super::environment::{Applied, ApplyJob, Waiter};
+use crate::command::apply::{ApplyError, apply_batch};
+use crate::paxos::{Entry, Index, Value};
+use crate::store::{FrozenView, Store};
+use resp::Reply;
+
+/// The state at an entry that asked for a head.
+pub struct Frozen {
+    /// That entry.
+    pub entry: Entry,
+    /// The log's clock there.
+    pub stamp_ms: u64,
+    /// All rows as they were then.
+    pub view: FrozenView,
+}
+
+/// The only writer of a store.
+pub struct Applier {
+    store: Store,
+    applied: Applied,
+}
+
+impl Applier {
+    /// `applied` is where the store is.
+    pub fn new(store: Store, applied: Applied) -> Applier {
+        Applier { store, applied }
+    }
+
+    /// How far the store is.
+    pub fn applied(&self) -> Applied {
+        Applied { over_bound: self.store.over_bound(), ..self.applied }
+    }
+
+    /// A head replaced the store's state.
+    pub fn replaced(&mut self, applied: Applied) {
+        self.applied = applied;
+    }
+
+    /// Applies, makes each entry visible as a whole, then answers. Returns the states that heads
+    /// were asked of.
+    ///
+    /// # Errors
+    /// The node must stop.
+    pub fn apply(&mut self, job: ApplyJob) -> Result<Vec<Frozen>, ApplyError> {
+        let mut frozen = Vec::new();
+        for (entry, waiters) in job.entries {
+            if entry.index <= self.applied.index {
+                continue; // A head brought the store further than the job knew.
+            }
+            assert_eq!(entry.index, self.applied.index.next(), "applies out of order");
+            let (replies, head_requested) = self.apply_entry(&entry)?;
+            answer(replies, waiters);
+            if head_requested {
+                let view = self.store.freeze();
+                frozen.push(Frozen { entry, stamp_ms: self.applied.stamp_ms, view });
+            }
+        }
+        Ok(frozen)
+    }
+
+    fn apply_entry(&mut self, entry: &Entry) -> Result<(Vec<Reply>, bool), ApplyError> {
+        let Index(index) = entry.index;
+        let mut rows = self.store.entry();
+        let (replies, head_requested) = match &entry.value {
+            Value::Batch(batch) => {
+                let done = apply_batch(index, batch, &mut rows)?;
+                self.applied.stamp_ms = done.stamp_ms;
+                self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
+                (done.replies, done.head_requested)
+            }
+            // The protocol's own entries change nothing but the index.
+            Value::Establish | Value::Admit { .. } => (Vec::new(), false),
+        };
+        rows.commit(index);
+        self.applied.index = entry.index;
+        Ok((replies, head_requested))
+    }
+}
+
+/// Hands each waiter its part of an entry's replies.
+fn answer(replies: Vec<Reply>, waiters: Vec<Waiter>) {
+    let mut replies = replies.into_iter();
+    for mut waiter in waiters {
+        let part: Vec<Reply> = replies.by_ref().take(waiter.count as usize).collect();
+        assert_eq!(part.len(), waiter.count as usize, "an entry with fewer replies than items");
+        waiter.answer(Ok(part));
+    }
+}

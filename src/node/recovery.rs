@@ -1,0 +1,278 @@
+//! From what is on disk to a node that can run: log, heads and store are opened, checked against
+//! each other, and mended where they may be.
+//!
+//! - The log is truth, and says who this node is. Damage in it ends the start.
+//! - A head further than the log (a crash between installing a head in the store and in the log)
+//!   resets the log to it: all in a head is chosen.
+//! - A store that cannot be trusted, or does not fit the log, is rebuilt from the newest head that
+//!   verifies, and the log is replayed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::applier::Applier;
+use super::driver::Start;
+use super::environment::Applied;
+use super::heads::{HeadDirectory, HeadError};
+use crate::disk::Disk;
+use crate::paxos::{
+    Incarnation, Index, Position, Recovered, Save, Settings, Value,
+};
+use crate::store::keyspace::Meta;
+use crate::store::{Opened, Store, StoreError, StoreOptions, StorePlace};
+use crate::transaction_log::{self, Identity, LogError, TransactionLog};
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The transaction log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The heads.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The file system.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was opened.
+        path: PathBuf,
+        /// What the file system said.
+        error: std::io::Error,
+    },
+    /// The log begins behind every head: what came before it is nowhere here.
+    #[error(
+        "{directory}: the log starts after entry {base}, but no head that reaches it is left; \
+         remove the directory and start again: the node comes back from the others"
+    )]
+    NoHead {
+        /// The node's directory.
+        directory: PathBuf,
+        /// Where the log begins.
+        base: Index,
+    },
+}
+
+/// What a node is told about itself.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// This node's name.
+    pub node_name: String,
+    /// The protocol's settings; the incarnation is replaced by the log's.
+    pub paxos: Settings,
+    /// Where clients reach each node, by seat.
+    pub client_addresses: Vec<String>,
+    /// Sizes of the store.
+    pub store: StoreOptions,
+    /// The transaction log's.
+    pub log: transaction_log::Options,
+    /// Bytes of log between heads.
+    pub head_every_bytes: u64,
+}
+
+/// A node that is ready to run.
+pub struct OpenedNode {
+    /// Its log.
+    pub log: TransactionLog,
+    /// Its heads.
+    pub heads: HeadDirectory,
+    /// Its store.
+    pub store: Store,
+    /// The store's writer.
+    pub applier: Applier,
+    /// For the driver.
+    pub start: Start,
+}
+
+/// Opens a node in `directory`, which may be empty. `fresh` is the life of a node that has no log
+/// yet; `above`, if not 0, a life of this seat that the cluster knows, which a node that has not
+/// joined yet must exceed.
+///
+/// # Errors
+/// The node cannot start; the text says what to do.
+#[allow(clippy::too_many_arguments)]
+pub fn open(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    place: StorePlace,
+    settings: NodeSettings,
+    fresh: Incarnation,
+    above: Incarnation,
+    seed: u64,
+    now_us: u64,
+) -> Result<OpenedNode, StartError> {
+    let log_directory = directory.join("log");
+    disk.create_directory(&log_directory)
+        .map_err(|error| StartError::Io { path: log_directory.clone(), error })?;
+    let (mut log, mut found) = open_log(disk, &log_directory, &settings, fresh, above)?;
+    let heads = HeadDirectory::open(disk.clone(), &directory.join("heads"), &settings.cluster_id)?;
+    let incarnation = found.identity.incarnation;
+
+    let newest = heads.newest();
+    if let Some(head) = &newest {
+        let held = log.reader().position_at(head.position.index);
+        if head.position.index > found.last
+            || (held.is_some() && held != Some(head.position))
+        {
+            reset_log(&mut log, &mut found, head.position, &head.members, incarnation)?;
+        }
+    }
+    let store_options = settings.store.clone();
+    let (store, opened) = Store::open(store_options, place)?;
+    let applied = match fitting(&opened, &found) {
+        true => opened.applied,
+        false => rebuild(&store, &opened, &heads, &found, directory)?,
+    };
+    let meta = Meta::read(&store.read())?;
+    let applied = Applied {
+        index: Index(applied),
+        stamp_ms: meta.clock_ms,
+        earliest_deadline_ms: meta.earliest_deadline_ms(),
+        over_bound: false,
+    };
+    let chosen = found.chosen.max(applied.index);
+    let start = Start {
+        settings: Settings { incarnation, ..settings.paxos },
+        client_addresses: settings.client_addresses,
+        recovered: Recovered {
+            admissions: admissions(&log, chosen, found.last)?,
+            state: found.state,
+            base: found.base,
+            last: found.last,
+            chosen,
+            runs: found.ballots,
+        },
+        applied,
+        heads: heads.list().iter().map(|head| (head.name, head.size_bytes)).collect(),
+        head_every_bytes: settings.head_every_bytes,
+        log_bytes_since_head: newest
+            .map_or(0, |head| log.bytes_since(head.position.index.next())),
+        seed,
+        now_us,
+    };
+    let applier = Applier::new(store.clone(), applied);
+    Ok(OpenedNode { log, heads, store, applier, start })
+}
+
+fn open_log(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    settings: &NodeSettings,
+    fresh: Incarnation,
+    above: Incarnation,
+) -> Result<(TransactionLog, transaction_log::Recovered), StartError> {
+    let known = TransactionLog::read_identity(&**disk, directory)?;
+    let open = || {
+        let NodeSettings { cluster_id, node_name, log, .. } = settings;
+        TransactionLog::open(disk.clone(), directory, cluster_id, node_name, log.clone())
+    };
+    if let Some(identity) = known {
+        let (log, found) = open()?;
+        let outlived = identity.incarnation <= above && found.state.members.is_empty();
+        if !outlived {
+            return Ok((log, found));
+        }
+        drop(log);
+        TransactionLog::wipe(&**disk, directory)?;
+    }
+    let identity = Identity {
+        cluster_id: settings.cluster_id.clone(),
+        node_name: settings.node_name.clone(),
+        incarnation: fresh.max(Incarnation(above.0 + 1)),
+    };
+    TransactionLog::create(disk.clone(), directory, identity, settings.log.clone())?;
+    Ok(open()?)
+}
+
+/// The log starts anew behind a head.
+fn reset_log(
+    log: &mut TransactionLog,
+    found: &mut transaction_log::Recovered,
+    position: Position,
+    members: &[Incarnation],
+    incarnation: Incarnation,
+) -> Result<(), StartError> {
+    tracing::warn!(index = %position.index, "the newest head is further than the log: starts there");
+    for (known, in_head) in found.state.members.iter_mut().zip(members) {
+        *known = (*known).max(*in_head);
+    }
+    if found.state.members.is_empty() {
+        found.state.members = members.to_vec();
+    }
+    found.state.voting |= members.contains(&incarnation);
+    log.append(&Save {
+        reset_to: Some(position),
+        state: Some(found.state.clone()),
+        chosen: position.index,
+        ..Save::default()
+    })?;
+    log.sync()?;
+    (found.base, found.last, found.chosen) = (position, position.index, position.index);
+    found.ballots.clear();
+    Ok(())
+}
+
+/// The store is at an index from which the log can be replayed.
+fn fitting(opened: &Opened, found: &transaction_log::Recovered) -> bool {
+    opened.distrust.is_none()
+        && opened.applied >= found.base.index.0
+        && opened.applied <= found.last.0
+}
+
+fn rebuild(
+    store: &Store,
+    opened: &Opened,
+    heads: &HeadDirectory,
+    found: &transaction_log::Recovered,
+    directory: &Path,
+) -> Result<u64, StartError> {
+    let reason = match &opened.distrust {
+        Some(distrust) => distrust.to_string(),
+        None => format!("it is at entry {}, the log holds others", opened.applied),
+    };
+    // The older head serves as well, if the newest is damaged.
+    for head in heads.list().iter().rev().filter(|head| head.position.index >= found.base.index) {
+        match heads.verify(head.name) {
+            Ok(()) => {
+                tracing::warn!(reason, head = %head.position.index, "rebuilds the store");
+                heads.load(head.name, store)?;
+                return Ok(head.position.index.0);
+            }
+            Err(error) => tracing::error!(%error, "a head is damaged"),
+        }
+    }
+    if found.base.index > Index(0) {
+        return Err(StartError::NoHead {
+            directory: directory.to_path_buf(),
+            base: found.base.index,
+        });
+    }
+    if opened.applied > 0 || (opened.distrust.is_some() && found.last > Index(0)) {
+        tracing::warn!(reason, "rebuilds the store from the whole log");
+    }
+    store.reset_to_rows(0, std::iter::empty())?;
+    Ok(0)
+}
+
+/// Admissions that are not known to be chosen; those before are in the state's members.
+fn admissions(
+    log: &TransactionLog,
+    chosen: Index,
+    last: Index,
+) -> Result<Vec<(Index, crate::paxos::NodeId, Incarnation)>, StartError> {
+    let (reader, mut from, mut found) = (log.reader(), chosen.next(), Vec::new());
+    while from <= last {
+        let entries = reader.read(from, last, 1 << 20)?;
+        for entry in &entries {
+            if let Value::Admit { node, incarnation } = entry.value {
+                found.push((entry.index, node, incarnation));
+            }
+        }
+        from = entries.last().map_or(last, |entry| entry.index).next();
+    }
+    Ok(found)
+}
