@@ -323,7 +323,7 @@ fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
         (remains, states, steps)
     };
     let (_, _, steps) = run(None);
-    assert!(steps > 12, "only {steps} steps");
+    assert!(steps >= 12, "only {steps} steps");
     for kill_after in 0..=steps {
         let (remains, states, _) = run(Some(kill_after));
         for kept in 0..=remains.engine.unflushed() {
@@ -365,17 +365,15 @@ fn a_retired_space_leaves_exports_at_once_and_the_engine_in_time_also_across_kil
     assert_eq!(exported(&before).len(), 22);
     drop(before);
     store.freeze_for_drain();
-    // Killed and opened again after every step.
-    let mut remains = remains;
+    // Killed and opened again after every step, now and then before the step was flushed.
+    let mut random = fastrand::Rng::with_seed(3);
     let mut store = store;
     loop {
         store.freeze_for_drain();
         let worked = store.drain_step(2).expect("drains").worked();
         let applied = store.applied();
         drop(store);
-        let fork = remains.fork();
-        remains.engine.lose_unflushed(usize::MAX);
-        remains = fork;
+        remains.engine.lose_unflushed(random.usize(0..2));
         let opened;
         (store, opened) = remains.open();
         if opened.applied < applied {
