@@ -86,15 +86,15 @@ impl TransactionLog {
         remove_unfinished(&*disk, directory)?;
         let segment_bytes = usable_segment_bytes(options);
         let preparer = SegmentPreparer::new(disk.clone(), directory, segment_bytes);
-        let preparing = preparer.take(segment_bytes)?;
         let checkpoint = Checkpoint {
             last: Position::default(),
             chosen: Index(0),
             previous_end: 0,
             state: DurableState::default(),
         };
-        let active =
-            start_segment(&*disk, directory, &preparer, preparing, 1, &identity, &checkpoint)?;
+        let active = preparer.take(segment_bytes, |preparing| {
+            start_segment(&*disk, directory, preparer.path(), preparing, 1, &identity, &checkpoint)
+        })?;
         let mut index = LogIndex::new(Position::default());
         index.segments.insert(active.id, active.segment.clone());
         preparer.note_active(active.end, active.segment.length_bytes);
@@ -391,22 +391,23 @@ impl TransactionLog {
         let wanted = (SEGMENT_HEADER_BYTES as u64 + CHECKPOINT_BYTES_MAX + record_bytes)
             .next_multiple_of(BLOCK_BYTES)
             .max(self.segment_bytes);
-        let preparing = self.preparer.take(wanted)?;
         let checkpoint = Checkpoint {
             last: self.last,
             chosen: self.chosen,
             previous_end: self.active.end,
             state: self.state.clone(),
         };
-        self.active = start_segment(
-            &*self.disk,
-            &self.directory,
-            &self.preparer,
-            preparing,
-            self.active.id + 1,
-            &self.identity,
-            &checkpoint,
-        )?;
+        self.active = self.preparer.take(wanted, |preparing| {
+            start_segment(
+                &*self.disk,
+                &self.directory,
+                self.preparer.path(),
+                preparing,
+                self.active.id + 1,
+                &self.identity,
+                &checkpoint,
+            )
+        })?;
         self.preparer.note_active(self.active.end, self.active.segment.length_bytes);
         self.index.write().segments.insert(self.active.id, self.active.segment.clone());
         Ok(())
@@ -418,7 +419,7 @@ impl TransactionLog {
 fn start_segment(
     disk: &dyn Disk,
     directory: &Path,
-    preparer: &SegmentPreparer,
+    unfinished: &Path,
     preparing: Preparing,
     id: u64,
     identity: &Identity,
@@ -434,7 +435,6 @@ fn start_segment(
     assert!(record.len() > RECORD_HEADER_BYTES && record.len() as u64 <= CHECKPOINT_BYTES_MAX);
     seal_record(record, RecordKind::Checkpoint, place, 0);
 
-    let unfinished = preparer.path();
     let path = segment_path(directory, id);
     file.write_at(&bytes, 0).map_err(|e| LogError::io("write", unfinished, e))?;
     file.sync().map_err(|e| LogError::io("sync", unfinished, e))?;
