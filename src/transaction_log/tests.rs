@@ -15,7 +15,7 @@ use crate::paxos::{
 pub(super) const DIRECTORY: &str = "log";
 
 pub(super) fn options() -> Options {
-    Options { segment_bytes: 16 << 10, ..Options::default() }
+    Options::with_segment_bytes(16 << 10)
 }
 
 pub(super) fn identity() -> Identity {
