@@ -22,6 +22,8 @@ use crate::paxos::{DurableState, Index, Position, Save};
 const BLOCK_BYTES: u64 = 4096;
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// A larger write buffer is given back after use.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// More than any checkpoint takes: 256 seats of 8 bytes and some fixed fields.
 const CHECKPOINT_BYTES_MAX: u64 = 4096;
 
@@ -38,6 +40,8 @@ pub struct TransactionLog {
     state: DurableState,
     chosen: Index,
     last: Position,
+    /// Empty between calls; kept for its memory.
+    pending: Pending,
     poisoned: bool,
 }
 
@@ -109,6 +113,7 @@ impl TransactionLog {
             state: checkpoint.state,
             chosen: checkpoint.chosen,
             last: checkpoint.last,
+            pending: Pending::default(),
             poisoned: false,
         })
     }
@@ -163,6 +168,7 @@ impl TransactionLog {
             active,
             state,
             chosen: recovered.chosen,
+            pending: Pending::default(),
             poisoned: false,
         };
         Ok((log, recovered))
@@ -214,11 +220,15 @@ impl TransactionLog {
     /// When a save does not continue the log.
     pub fn append_all(&mut self, saves: &[Save]) -> Result<(), LogError> {
         self.guarded(|log| {
-            let mut pending = Pending::default();
+            let mut pending = std::mem::take(&mut log.pending);
             for save in saves {
                 log.append_to(&mut pending, save)?;
             }
-            log.write(&mut pending)
+            log.write(&mut pending)?;
+            if pending.bytes.capacity() <= BUFFER_BYTES_KEPT {
+                log.pending = pending;
+            }
+            Ok(())
         })
     }
 
