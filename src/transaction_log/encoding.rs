@@ -111,6 +111,7 @@ pub(super) fn seal_record(
 /// Appends an unsealed record: a blank header and a padded body. `after` is the log's last position
 /// once the save's reset and truncation are done.
 pub(super) fn encode_save(out: &mut Vec<u8>, save: &Save, after: Position) {
+    out.reserve(save.entries.iter().map(|entry| entry.value.size_bytes()).sum::<usize>() + 512);
     let start = begin(out);
     let mut flags = 0;
     flags |= if save.reset_to.is_some() { HAS_RESET } else { 0 };

@@ -30,11 +30,10 @@ pub enum LogError {
     },
     /// Bytes that were synced are gone or changed.
     #[error(
-        "the transaction log is damaged: {} at byte {offset}: {reason}. This node cannot know any \
-         more what it promised. Check the disk, move the directory {} away and start the node \
-         again: it comes back as a new incarnation with the data of the others. While a majority of the \
-         nodes is not running, do not do this: restore the file from a copy made after this \
-         node stopped",
+        "the transaction log is damaged: {} at byte {offset}: {reason}. This node no longer knows \
+         what it promised, so it must not go on. Check the disk; then, while a majority of the \
+         cluster runs without this node, move the directory {} away and start the node again: it \
+         comes back as a new incarnation and fetches the data from the others",
         file.display(), file.parent().unwrap_or(Path::new(".")).display()
     )]
     Damaged {

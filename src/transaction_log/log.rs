@@ -22,6 +22,8 @@ use crate::paxos::{DurableState, Index, Position, Save};
 const BLOCK_BYTES: u64 = 4096;
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// A larger write buffer is given back after use.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
 /// More than any checkpoint takes: 256 seats of 8 bytes and some fixed fields.
 const CHECKPOINT_BYTES_MAX: u64 = 4096;
 
@@ -38,6 +40,8 @@ pub struct TransactionLog {
     state: DurableState,
     chosen: Index,
     last: Position,
+    /// Empty between calls; kept for its memory.
+    pending: Pending,
     poisoned: bool,
 }
 
@@ -86,15 +90,15 @@ impl TransactionLog {
         remove_unfinished(&*disk, directory)?;
         let segment_bytes = usable_segment_bytes(options);
         let preparer = SegmentPreparer::new(disk.clone(), directory, segment_bytes);
-        let preparing = preparer.take(segment_bytes)?;
         let checkpoint = Checkpoint {
             last: Position::default(),
             chosen: Index(0),
             previous_end: 0,
             state: DurableState::default(),
         };
-        let active =
-            start_segment(&*disk, directory, &preparer, preparing, 1, &identity, &checkpoint)?;
+        let active = preparer.take(segment_bytes, |preparing| {
+            start_segment(&*disk, directory, preparer.path(), preparing, 1, &identity, &checkpoint)
+        })?;
         let mut index = LogIndex::new(Position::default());
         index.segments.insert(active.id, active.segment.clone());
         preparer.note_active(active.end, active.segment.length_bytes);
@@ -109,6 +113,7 @@ impl TransactionLog {
             state: checkpoint.state,
             chosen: checkpoint.chosen,
             last: checkpoint.last,
+            pending: Pending::default(),
             poisoned: false,
         })
     }
@@ -163,6 +168,7 @@ impl TransactionLog {
             active,
             state,
             chosen: recovered.chosen,
+            pending: Pending::default(),
             poisoned: false,
         };
         Ok((log, recovered))
@@ -214,11 +220,15 @@ impl TransactionLog {
     /// When a save does not continue the log.
     pub fn append_all(&mut self, saves: &[Save]) -> Result<(), LogError> {
         self.guarded(|log| {
-            let mut pending = Pending::default();
+            let mut pending = std::mem::take(&mut log.pending);
             for save in saves {
                 log.append_to(&mut pending, save)?;
             }
-            log.write(&mut pending)
+            log.write(&mut pending)?;
+            if pending.bytes.capacity() <= BUFFER_BYTES_KEPT {
+                log.pending = pending;
+            }
+            Ok(())
         })
     }
 
@@ -391,22 +401,23 @@ impl TransactionLog {
         let wanted = (SEGMENT_HEADER_BYTES as u64 + CHECKPOINT_BYTES_MAX + record_bytes)
             .next_multiple_of(BLOCK_BYTES)
             .max(self.segment_bytes);
-        let preparing = self.preparer.take(wanted)?;
         let checkpoint = Checkpoint {
             last: self.last,
             chosen: self.chosen,
             previous_end: self.active.end,
             state: self.state.clone(),
         };
-        self.active = start_segment(
-            &*self.disk,
-            &self.directory,
-            &self.preparer,
-            preparing,
-            self.active.id + 1,
-            &self.identity,
-            &checkpoint,
-        )?;
+        self.active = self.preparer.take(wanted, |preparing| {
+            start_segment(
+                &*self.disk,
+                &self.directory,
+                self.preparer.path(),
+                preparing,
+                self.active.id + 1,
+                &self.identity,
+                &checkpoint,
+            )
+        })?;
         self.preparer.note_active(self.active.end, self.active.segment.length_bytes);
         self.index.write().segments.insert(self.active.id, self.active.segment.clone());
         Ok(())
@@ -418,7 +429,7 @@ impl TransactionLog {
 fn start_segment(
     disk: &dyn Disk,
     directory: &Path,
-    preparer: &SegmentPreparer,
+    unfinished: &Path,
     preparing: Preparing,
     id: u64,
     identity: &Identity,
@@ -434,7 +445,6 @@ fn start_segment(
     assert!(record.len() > RECORD_HEADER_BYTES && record.len() as u64 <= CHECKPOINT_BYTES_MAX);
     seal_record(record, RecordKind::Checkpoint, place, 0);
 
-    let unfinished = preparer.path();
     let path = segment_path(directory, id);
     file.write_at(&bytes, 0).map_err(|e| LogError::io("write", unfinished, e))?;
     file.sync().map_err(|e| LogError::io("sync", unfinished, e))?;

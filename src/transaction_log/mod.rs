@@ -66,13 +66,20 @@ pub struct Options {
     pub skip_damage_in_the_middle: bool,
 }
 
-impl Default for Options {
-    fn default() -> Self {
+impl Options {
+    /// The defaults but for the length of a segment.
+    pub fn with_segment_bytes(segment_bytes: u64) -> Self {
         Options {
-            segment_bytes: 64 << 20,
+            segment_bytes,
             #[cfg(feature = "planted-bugs")]
             skip_damage_in_the_middle: false,
         }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::with_segment_bytes(64 << 20)
     }
 }
 

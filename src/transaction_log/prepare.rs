@@ -89,11 +89,16 @@ impl SegmentPreparer {
         self.shared.active_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The prepared file, with at least `bytes` of synced zeros; makes what is missing.
-    pub(super) fn take(&self, bytes: u64) -> Result<Preparing, LogError> {
+    /// Hands the prepared file, with at least `bytes` of synced zeros, to `rename`, which must take
+    /// it away from its name: until that is done no other file can be made there.
+    pub(super) fn take<T>(
+        &self,
+        bytes: u64,
+        rename: impl FnOnce(Preparing) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let mut next = self.shared.next.lock();
         while self.fill_slice(&mut next, bytes)? {}
-        Ok(next.take().expect("filled just now under the same lock"))
+        rename(next.take().expect("filled just now under the same lock"))
     }
 
     pub(super) fn path(&self) -> &Path {
