@@ -3,11 +3,17 @@
 //! Synchronous; the real node runs it on a thread of its own, so that a slow store holds up neither
 //! heartbeats nor the log.
 
+use bytes::{Buf, Bytes};
+
 use super::environment::{Applied, ApplyJob, Waiter};
 use crate::command::apply::{ApplyError, apply_batch};
 use crate::paxos::{Entry, Index, Value};
-use crate::store::{FrozenView, Store};
+use crate::store::{FrozenView, Rows, RowsMut, Store, StoreError};
 use resp::Reply;
+
+/// Space 0, beside the keyspace's own row: the life of each seat, u64 big-endian. It belongs to the
+/// state, so that a head says exactly which admissions it covers.
+const MEMBERS_ROW: [u8; 5] = [0, 0, 0, 0, b'L'];
 
 /// The state at an entry that asked for a head.
 pub struct Frozen {
@@ -73,13 +79,45 @@ impl Applier {
                 self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
                 (done.replies, done.head_requested)
             }
-            // The protocol's own entries change nothing but the index.
-            Value::Establish | Value::Admit { .. } => (Vec::new(), false),
+            Value::Establish { members } => {
+                change_members(&mut rows, |known| {
+                    known.resize(known.len().max(members.len()), 0);
+                    for (known, new) in known.iter_mut().zip(members) {
+                        *known = new.0.max(*known);
+                    }
+                })?;
+                (Vec::new(), false)
+            }
+            Value::Admit { node, incarnation } => {
+                change_members(&mut rows, |known| {
+                    if let Some(known) = known.get_mut(usize::from(node.0)) {
+                        *known = incarnation.0.max(*known);
+                    }
+                })?;
+                (Vec::new(), false)
+            }
         };
         rows.commit(index);
         self.applied.index = entry.index;
         Ok((replies, head_requested))
     }
+}
+
+/// The life of each seat as of the state that `rows` show; empty before the first leader.
+pub fn members(rows: &dyn Rows) -> Result<Vec<u64>, StoreError> {
+    let row = rows.get(&MEMBERS_ROW)?.unwrap_or_default();
+    Ok(row.chunks_exact(8).map(|mut bytes| bytes.get_u64()).collect())
+}
+
+fn change_members(
+    rows: &mut dyn RowsMut,
+    change: impl FnOnce(&mut Vec<u64>),
+) -> Result<(), StoreError> {
+    let mut lives = members(rows)?;
+    change(&mut lives);
+    let value: Vec<u8> = lives.iter().flat_map(|life| life.to_be_bytes()).collect();
+    rows.put(Bytes::from_static(&MEMBERS_ROW), value.into());
+    Ok(())
 }
 
 /// Hands each waiter its part of an entry's replies.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::applier::Applier;
 use super::driver::Start;
 use super::environment::Applied;
-use super::heads::{HeadDirectory, HeadError};
+use super::heads::{HeadDirectory, HeadFileError};
 use crate::disk::Disk;
 use crate::paxos::{
     Incarnation, Index, Position, Recovered, Save, Settings, Value,
@@ -33,7 +33,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The heads.
     #[error(transparent)]
-    Head(#[from] HeadError),
+    Head(#[from] HeadFileError),
     /// The file system.
     #[error("{path}: {error}")]
     Io {
@@ -108,11 +108,15 @@ pub fn open(
     let log_directory = directory.join("log");
     disk.create_directory(&log_directory)
         .map_err(|error| StartError::Io { path: log_directory.clone(), error })?;
-    let (mut log, mut found) = open_log(disk, &log_directory, &settings, fresh, above)?;
     let heads = HeadDirectory::open(disk.clone(), &directory.join("heads"), &settings.cluster_id)?;
+    let newest = heads.newest();
+    // A node that kept its heads but lost its log must still live above its earlier lives.
+    let seat = usize::from(settings.paxos.node.0);
+    let in_head = newest.as_ref().and_then(|head| head.members.get(seat).copied());
+    let above_all = above.max(in_head.unwrap_or_default());
+    let (mut log, mut found) = open_log(disk, &log_directory, &settings, fresh, above_all, above)?;
     let incarnation = found.identity.incarnation;
 
-    let newest = heads.newest();
     if let Some(head) = &newest {
         let held = log.reader().position_at(head.position.index);
         if head.position.index > found.last
@@ -163,12 +167,13 @@ fn open_log(
     directory: &Path,
     settings: &NodeSettings,
     fresh: Incarnation,
+    lowest: Incarnation,
     above: Incarnation,
 ) -> Result<(TransactionLog, transaction_log::Recovered), StartError> {
     let known = TransactionLog::read_identity(&**disk, directory)?;
     let open = || {
         let NodeSettings { cluster_id, node_name, log, .. } = settings;
-        TransactionLog::open(disk.clone(), directory, cluster_id, node_name, log.clone())
+        TransactionLog::open(disk.clone(), directory, log, cluster_id, node_name)
     };
     if let Some(identity) = known {
         let (log, found) = open()?;
@@ -182,9 +187,9 @@ fn open_log(
     let identity = Identity {
         cluster_id: settings.cluster_id.clone(),
         node_name: settings.node_name.clone(),
-        incarnation: fresh.max(Incarnation(above.0 + 1)),
+        incarnation: fresh.max(Incarnation(lowest.0 + 1)),
     };
-    TransactionLog::create(disk.clone(), directory, identity, settings.log.clone())?;
+    TransactionLog::create(disk.clone(), directory, &settings.log, identity)?;
     Ok(open()?)
 }
 

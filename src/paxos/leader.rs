@@ -133,7 +133,8 @@ impl Replica {
         self.state.accepted = ballot;
         self.save_state();
         let establish = last.index.next();
-        self.append(Entry { index: establish, ballot, value: Value::Establish });
+        let members = self.state.members.clone();
+        self.append(Entry { index: establish, ballot, value: Value::Establish { members } });
         self.event(Event::Elected { ballot, establish });
         self.own_vote();
         self.tick_leader();

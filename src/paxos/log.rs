@@ -161,11 +161,15 @@ mod tests {
         Ballot { round, ..Ballot::ZERO }
     }
 
+    fn establish() -> Value {
+        Value::Establish { members: Vec::new() }
+    }
+
     fn log(rounds: &[u64]) -> Log {
         let mut log = Log::new(Position::default(), Index(0), vec![], vec![]);
         for (place, round) in rounds.iter().enumerate() {
             let index = Index(place as u64 + 1);
-            log.append(Entry { index, ballot: ballot(*round), value: Value::Establish });
+            log.append(Entry { index, ballot: ballot(*round), value: establish() });
         }
         log
     }
@@ -187,7 +191,7 @@ mod tests {
         assert_eq!(rounds(&log), [2]);
         log.collapse(Index(5));
         assert_eq!(log.last(), Position { index: Index(5), ballot: ballot(2) });
-        log.append(Entry { index: Index(6), ballot: ballot(2), value: Value::Establish });
+        log.append(Entry { index: Index(6), ballot: ballot(2), value: establish() });
         assert_eq!(rounds(&log), [2]);
         assert_eq!(log.cached(Index(6), 0).unwrap().len(), 1);
     }

@@ -96,7 +96,10 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value {
     /// A new leader's first entry: once it is chosen, so is everything before it.
-    Establish,
+    Establish {
+        /// The life of each seat, as far as the leader knew; later Admits change it.
+        members: Vec<Incarnation>,
+    },
     /// Commands, in the encoding of `command::batch`; opaque to the protocol.
     Batch(Bytes),
     /// From here on `node` lives its life `incarnation`.

@@ -163,3 +163,24 @@ fn sync_tree(path: &Path) -> io::Result<()> {
     }
     File::open(path)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_inside_sled_is_damage() {
+        let result = fenced(|| -> sled::Result<()> { panic!("page {} is torn", 7) });
+        assert!(
+            matches!(&result, Err(StoreError::Damaged(what)) if what.contains("page 7 is torn"))
+        );
+    }
+
+    #[test]
+    fn a_lock_held_by_another_is_no_damage() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || SledEngine::open(directory.path().join("sled"), 1 << 20, 500);
+        let _first = open().expect("opens");
+        assert!(matches!(open(), Err(StoreError::Io(_))));
+    }
+}

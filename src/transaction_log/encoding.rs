@@ -135,9 +135,10 @@ pub(super) fn encode_save(out: &mut Vec<u8>, save: &Save, after: Position) {
         put_u64(out, entry.index.0);
         put_ballot(out, entry.ballot);
         match &entry.value {
-            Value::Establish => {
+            Value::Establish { members } => {
                 out.push(VALUE_ESTABLISH);
-                put_u32(out, 0);
+                put_u32(out, u32::try_from(8 * members.len()).expect("a cluster has few seats"));
+                members.iter().for_each(|member| put_u64(out, member.0));
             }
             Value::Batch(bytes) => {
                 out.push(VALUE_BATCH);
@@ -199,7 +200,7 @@ pub(super) struct SaveRecord {
 /// A value inside a record's body.
 #[derive(Clone, Debug)]
 pub(super) enum ValuePlace {
-    Establish,
+    Establish(Range<usize>),
     Batch(Range<usize>),
     Admit { node: NodeId, incarnation: Incarnation },
 }
@@ -232,7 +233,9 @@ pub(super) fn decode_save(
         let start = cursor.at;
         cursor.take(length)?;
         let value = match kind {
-            VALUE_ESTABLISH if length == 0 => ValuePlace::Establish,
+            VALUE_ESTABLISH if length.is_multiple_of(8) => {
+                ValuePlace::Establish(start..start + length)
+            }
             VALUE_BATCH => ValuePlace::Batch(start..start + length),
             VALUE_ADMIT if length == 9 => {
                 let mut inner = Cursor { bytes: body, at: start };
@@ -252,7 +255,12 @@ pub(super) fn decode_save(
 /// that it does not keep the whole body in memory.
 pub(super) fn entry_at(body: &Bytes, index: Index, ballot: Ballot, place: &ValuePlace) -> Entry {
     let value = match place {
-        ValuePlace::Establish => Value::Establish,
+        ValuePlace::Establish(range) => Value::Establish {
+            members: body[range.clone()]
+                .chunks_exact(8)
+                .map(|bytes| Incarnation(u64::from_le_bytes(bytes.try_into().expect("8 bytes"))))
+                .collect(),
+        },
         ValuePlace::Batch(range) if range.len() * 2 >= body.len() => {
             Value::Batch(body.slice(range.clone()))
         }

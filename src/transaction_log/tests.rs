@@ -64,7 +64,7 @@ pub(super) fn state(round: u64) -> DurableState {
 
 pub(super) fn entry(index: u64, round: u64, bytes: usize) -> Entry {
     let value = match index % 5 {
-        0 => Value::Establish,
+        0 => Value::Establish { members: vec![Incarnation(7), Incarnation(9)] },
         1 => Value::Admit { node: NodeId(2), incarnation: Incarnation(index) },
         _ => Value::Batch(Bytes::from(vec![(index * 31 + round) as u8; bytes])),
     };

@@ -1,0 +1,139 @@
+//! Draining, views and retired spaces, also when killed in between.
+
+use super::*;
+
+#[test]
+fn a_torn_journal_means_that_draining_had_not_begun() {
+    let remains = synced_remains();
+    let (store, _) = remains.open();
+    apply(&store, &["a", "b", "c"]);
+    store.freeze_for_drain();
+    store.drain_step(6).expect("drains");
+    let bytes = remains.journal.bytes().expect("is there");
+    drop(store);
+    for length in 0..bytes.len() {
+        let remains = remains.fork();
+        remains.journal.set(Some(bytes[..length].to_vec()));
+        assert_eq!(remains.open().1, Opened { applied: 5, distrust: None });
+        assert_eq!(remains.journal.bytes(), None);
+    }
+}
+
+#[test]
+fn a_view_of_a_replaced_state_fails_instead_of_answering() {
+    let (store, _) = synced_remains().open();
+    let view = store.freeze();
+    store.reset_to_rows(9, [Ok((row(1, "z"), "head".into()))]).expect("resets");
+    assert!(matches!(view.get(&row(1, "a")), Err(StoreError::Replaced)));
+    let exported = view.export_rows(&[], &mut |_, _| true);
+    assert!(matches!(exported, Err(StoreError::Replaced)));
+    assert_eq!(all(&store.read()), Model::from([(row(1, "z"), "head".into())]));
+}
+
+#[test]
+fn draining_passes_neither_the_synced_log_nor_a_living_view() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a"]);
+    store.freeze_for_drain();
+    assert_eq!(store.drain_step(0).expect("waits"), DrainProgress::Idle);
+    let view = store.freeze();
+    apply(&store, &["a"]);
+    drain(&store);
+    assert_eq!(store.drained(), 1);
+    assert_eq!(view.get(&row(1, "a")).expect("reads"), Some("1".into()));
+    drop(view);
+    drain(&store);
+    assert_eq!(store.drained(), 2);
+}
+
+#[test]
+fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
+    // Entry n writes the row "all" and one of its own, so a state shows which entries it holds.
+    let run = |kill_after: Option<usize>| {
+        let remains = Remains::default();
+        let (store, _) = remains.open();
+        let mut states = vec![Model::new()];
+        let mut steps = 0;
+        for number in 0..12 {
+            apply(&store, &["all", &format!("own {number}")]);
+            if number % 4 == 3 {
+                let mut entry = store.entry();
+                entry.delete(row(1, "own 0"));
+                entry.retire_space(7);
+                states.push(all(&store.read()));
+                entry.commit(store.applied() + 1);
+                store.freeze_for_drain();
+            }
+            states.push(all(&store.read()));
+        }
+        while kill_after != Some(steps) && store.drain_step(u64::MAX).expect("drains").worked() {
+            steps += 1;
+        }
+        (remains, states, steps)
+    };
+    let (_, _, steps) = run(None);
+    assert!(steps >= 12, "only {steps} steps");
+    for kill_after in 0..=steps {
+        let (remains, states, _) = run(Some(kill_after));
+        for kept in 0..=remains.engine.unflushed() {
+            let remains = remains.fork();
+            remains.engine.lose_unflushed(kept);
+            let (store, opened) = remains.open();
+            assert_eq!(opened.distrust, None, "killed after {kill_after}, kept {kept}");
+            assert_eq!(
+                all(&store.read()),
+                states[opened.applied as usize],
+                "killed after {kill_after}, kept {kept}, applied {}",
+                opened.applied
+            );
+        }
+    }
+}
+
+#[test]
+fn a_retired_space_leaves_exports_at_once_and_the_engine_in_time_also_across_kills() {
+    let remains = Remains::default();
+    let (store, _) = remains.open();
+    let mut entry = store.entry();
+    for number in 0..20 {
+        entry.put(row(5, &number.to_string()), "old".into());
+    }
+    entry.put(row(4, "kept"), "4".into());
+    entry.put(row(6, "kept"), "6".into());
+    entry.commit(1);
+    drain(&store);
+    let before = store.freeze();
+    let mut entry = store.entry();
+    entry.begin_part();
+    entry.retire_space(4);
+    entry.undo_part();
+    entry.retire_space(5);
+    entry.commit(2);
+    let live = Model::from([(row(4, "kept"), "4".into()), (row(6, "kept"), "6".into())]);
+    assert_eq!(exported(&store.freeze()), live);
+    assert_eq!(exported(&before).len(), 22);
+    drop(before);
+    store.freeze_for_drain();
+    // Killed and opened again after every step, now and then before the step was flushed.
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut store = store;
+    loop {
+        store.freeze_for_drain();
+        let worked = store.drain_step(2).expect("drains").worked();
+        let applied = store.applied();
+        drop(store);
+        remains.engine.lose_unflushed(random.usize(0..2));
+        let opened;
+        (store, opened) = remains.open();
+        if opened.applied < applied {
+            let mut entry = store.entry();
+            entry.retire_space(5);
+            entry.commit(2);
+        }
+        assert_eq!(exported(&store.freeze()), live);
+        if !worked {
+            break;
+        }
+    }
+    assert_eq!(all(&store.read()), live);
+}

@@ -1,0 +1,153 @@
+//! What the store as a whole promises: entry boundaries after every kill, one state per view, and
+//! an engine that is believed only when it may be.
+
+mod draining;
+mod random;
+mod sled;
+mod trust;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::*;
+
+type Model = BTreeMap<Bytes, Bytes>;
+
+/// What outlives the process of a simulated node.
+#[derive(Clone, Default)]
+struct Remains {
+    engine: MemoryEngine,
+    journal: MemoryFile,
+    trust: MemoryFile,
+}
+
+impl Remains {
+    fn open_on(&self, boot_id: &str) -> (Store, Opened) {
+        let place = StorePlace {
+            engine: EngineChoice::Memory(self.engine.clone()),
+            journal: Box::new(self.journal.clone()),
+            trust: Box::new(self.trust.clone()),
+            boot_id: boot_id.to_owned(),
+        };
+        let options = StoreOptions { layer_bytes: 2_000, drain_batch_rows: 3, ..options() };
+        Store::open(options, place).expect("opens")
+    }
+
+    fn open(&self) -> (Store, Opened) {
+        self.open_on("boot 1")
+    }
+
+    /// Another disk with the same bytes.
+    fn fork(&self) -> Self {
+        let copy = |file: &MemoryFile| {
+            let copy = MemoryFile::new();
+            copy.set(file.bytes());
+            copy
+        };
+        Remains {
+            engine: self.engine.fork(),
+            journal: copy(&self.journal),
+            trust: copy(&self.trust),
+        }
+    }
+}
+
+fn options() -> StoreOptions {
+    StoreOptions { cache_bytes: 100_000, ..StoreOptions::default() }
+}
+
+fn row(space: u32, name: &str) -> Bytes {
+    [&space.to_be_bytes(), name.as_bytes()].concat().into()
+}
+
+fn all(rows: &dyn Rows) -> Model {
+    let mut found = Model::new();
+    rows.scan(&[], None, false, &mut |row, value| {
+        found.insert(Bytes::copy_from_slice(row), value.clone());
+        true
+    })
+    .expect("scans");
+    found
+}
+
+fn exported(view: &FrozenView) -> Model {
+    let mut found = Model::new();
+    view.export_rows(&[], &mut |row, value| {
+        found.insert(Bytes::copy_from_slice(row), value.clone());
+        true
+    })
+    .expect("exports");
+    found
+}
+
+/// Applies an entry that sets each named row of space 1 to the entry's index.
+fn apply(store: &Store, names: &[&str]) -> u64 {
+    let index = store.applied() + 1;
+    let mut entry = store.entry();
+    for name in names {
+        entry.put(row(1, name), index.to_string().into());
+    }
+    entry.commit(index);
+    index
+}
+
+fn drain(store: &Store) {
+    store.freeze_for_drain();
+    while store.drain_step(u64::MAX).expect("drains").worked() {}
+}
+
+/// A store that drained and synced 5 entries of two rows each.
+fn synced_remains() -> Remains {
+    let remains = Remains::default();
+    let (store, opened) = remains.open();
+    assert_eq!(opened, Opened { applied: 0, distrust: None });
+    for _ in 0..5 {
+        apply(&store, &["a", "b"]);
+    }
+    drain(&store);
+    assert_eq!(store.sync().expect("syncs"), 5);
+    remains
+}
+
+fn assert_wiped(remains: &Remains, boot_id: &str, expected: &Distrust) {
+    let (store, opened) = remains.open_on(boot_id);
+    assert_eq!(opened.distrust.as_ref(), Some(expected));
+    assert_eq!((opened.applied, all(&store.read())), (0, Model::new()));
+    // And the wiped engine is a good one from here on.
+    apply(&store, &["x"]);
+    drain(&store);
+    drop(store);
+    assert_eq!(remains.open_on(boot_id).1, Opened { applied: 1, distrust: None });
+}
+
+fn random_row(random: &mut fastrand::Rng) -> Bytes {
+    row(random.u32(1..3), &random.u8(b'a'..b'm').escape_ascii().to_string())
+}
+
+/// Compares a point and a range, in both directions and cut short.
+fn compare(rows: &dyn Rows, state: &Model, random: &mut fastrand::Rng, seed: u64) {
+    let (a, b) = (random_row(random), random_row(random));
+    assert_eq!(rows.get(&a).expect("reads").as_ref(), state.get(&a), "seed {seed}");
+    let end = random.bool().then_some(&b[..]);
+    let limit = random.usize(1..30);
+    let in_range = |row: &[u8]| row >= &a[..] && end.is_none_or(|end| row < end);
+    for reverse in [false, true] {
+        let mut found = Vec::new();
+        rows.scan(&a, end, reverse, &mut |row, value| {
+            found.push((Bytes::copy_from_slice(row), value.clone()));
+            found.len() < limit
+        })
+        .expect("scans");
+        let mut expected: Vec<_> = state
+            .iter()
+            .filter(|(row, _)| in_range(row))
+            .map(|(r, v)| (r.clone(), v.clone()))
+            .collect();
+        if reverse {
+            expected.reverse();
+        }
+        expected.truncate(limit);
+        assert_eq!(found, expected, "seed {seed}, reverse {reverse}");
+    }
+}
