@@ -218,8 +218,8 @@ fn a_read_returns_what_fits_and_at_least_one_entry() {
     assert_eq!(indexes(2, 20, 2200), [2, 3]);
     assert_eq!(indexes(9, 12, usize::MAX), [9, 10, 11, 12]);
     assert_eq!(indexes(10, 20, 1400), [10, 11, 12]);
-    assert_eq!(indexes(21, 30, 1000), []);
-    assert_eq!(indexes(5, 4, 1000), []);
+    assert!(indexes(21, 30, 1000).is_empty());
+    assert!(indexes(5, 4, 1000).is_empty());
 }
 
 #[test]
