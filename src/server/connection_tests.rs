@@ -148,17 +148,15 @@ async fn a_deep_pipeline_is_answered_in_order() {
         write_half.write_all(&out).await.expect("sent");
         write_half
     });
-    let mut expected = 0;
-    while expected < count {
-        while let Some(reply) = decoder.decode(&mut buffer).expect("valid") {
-            assert_eq!(reply, Reply::bulk(expected.to_string()));
-            expected += 1;
-        }
-        let read = timeout(PATIENCE, read_half.read_buf(&mut buffer)).await.expect("in time");
-        assert!(expected == count || read.expect("open") > 0, "closed after {expected}");
-        if expected == count {
-            break;
-        }
+    for expected in 0..count {
+        let reply = loop {
+            if let Some(reply) = decoder.decode(&mut buffer).expect("valid") {
+                break reply;
+            }
+            let read = timeout(PATIENCE, read_half.read_buf(&mut buffer)).await.expect("in time");
+            assert!(read.expect("open") > 0, "closed before reply {expected}");
+        };
+        assert_eq!(reply, Reply::bulk(expected.to_string()));
     }
     writer.await.expect("written");
 }
