@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use resp::encode_request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::mix::{self, Kind, Mix};
 use super::{BenchArgs, replies};
-use crate::cli::client::encode;
 
 /// A pipeline that is not answered within this is given up: longer than any bound of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -183,7 +184,7 @@ pub async fn client(
     let value: Vec<u8> = (0..plan.value_size).map(|_| random.alphanumeric() as u8).collect();
     let mut totals = Totals::new();
     let mut connection: Option<Connection> = None;
-    let mut request = Vec::new();
+    let mut request = BytesMut::new();
     let mut kinds = Vec::with_capacity(plan.pipeline);
     while Instant::now() < plan.end {
         let Some(open) = &mut connection else {
@@ -238,7 +239,7 @@ struct Connection {
     stream: TcpStream,
     /// Of the server's address.
     position: usize,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
 }
 
 impl Connection {
@@ -247,7 +248,7 @@ impl Connection {
         let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&address)).await;
         match connect {
             Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {
-                Some(Connection { stream, position, buffer: Vec::with_capacity(READ_BYTES) })
+                Some(Connection { stream, position, buffer: BytesMut::with_capacity(READ_BYTES) })
             }
             _ => {
                 shared.leave(position);
@@ -322,7 +323,7 @@ impl Connection {
             count += 1;
         }
         round.answered(&kinds[counted..count]);
-        self.buffer.drain(..offset);
+        self.buffer.advance(offset);
         Ok(count)
     }
 }
@@ -349,7 +350,7 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
     let (_, address) = shared.address();
     let value = vec![b'v'; args.value_size];
     let mut stream = TcpStream::connect(&address).await.context("cannot connect to fill")?;
-    let mut buffer = Vec::new();
+    let mut buffer = BytesMut::new();
     let keys_at_once = (FILL_BYTES_MAX / args.value_size.max(1) as u64).clamp(1, FILL_KEYS_MAX);
     let mut first = 0;
     while first < args.keys {
@@ -357,8 +358,8 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
         let names: Vec<_> = (first..last).map(mix::key_name).collect();
         let mut arguments: Vec<&[u8]> = vec![b"MSET"];
         arguments.extend(names.iter().flat_map(|name| [&name[..], &value]));
-        let mut request = Vec::new();
-        encode(&mut request, &arguments);
+        let mut request = BytesMut::new();
+        encode_request(&arguments, &mut request);
         stream.write_all(&request).await?;
         buffer.clear();
         loop {
