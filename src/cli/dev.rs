@@ -113,8 +113,11 @@ impl Dev {
         children.terminate();
         let deadline = Instant::now() + STOP_WITHIN;
         while !children.are_gone() && Instant::now() < deadline {
-            if let Ok(Event::Line { seat, line }) = events.recv_timeout(POLL_EVERY) {
-                self.show(seat, &line);
+            match events.recv_timeout(POLL_EVERY) {
+                Ok(Event::Line { seat, line }) => self.show(seat, &line),
+                // Asked twice: no more waiting.
+                Ok(Event::Stop) => break,
+                _ => {}
             }
             for (seat, exit) in children.exited()? {
                 self.show(seat, &format!("stopped: {exit}"));
@@ -123,7 +126,7 @@ impl Dev {
         self.drain(events);
         let killed = children.kill()?;
         for seat in &killed {
-            self.show(*seat, &format!("killed: it did not stop within {}s", STOP_WITHIN.as_secs()));
+            self.show(*seat, "killed: it did not stop in time");
         }
         Ok(if killed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

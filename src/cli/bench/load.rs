@@ -379,3 +379,68 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers whatever it reads with `reply`; with nothing, it closes instead.
+    async fn server(reply: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                while stream.read(&mut request).await.is_ok_and(|length| length > 0)
+                    && !reply.is_empty()
+                    && stream.write_all(reply.as_bytes()).await.is_ok()
+                {}
+            }
+        });
+        address
+    }
+
+    /// One client's short load on these servers.
+    async fn load(addresses: Vec<String>) -> (Totals, Shared) {
+        let begin = Instant::now();
+        let plan = Plan {
+            mix: "set".parse().expect("a mix"),
+            pipeline: 1,
+            keys: 10,
+            value_size: 10,
+            seed: 1,
+            begin,
+            end: begin + Duration::from_millis(200),
+        };
+        let shared = Arc::new(Shared::new(addresses));
+        let totals = client(Arc::new(plan), shared.clone(), 0).await;
+        (totals, Arc::into_inner(shared).expect("the only client is done"))
+    }
+
+    #[tokio::test]
+    async fn a_client_goes_where_moved_sends_it() {
+        let master = server("+OK\r\n".into()).await;
+        let replica = server(format!("-MOVED 1 {master}\r\n")).await;
+        let (totals, shared) = load(vec![replica]).await;
+        assert!(totals.of(Kind::Set).len() > 1);
+        assert_eq!(shared.errors(), BTreeMap::from([("MOVED".to_string(), 1)]));
+        // The last answer may come after the end.
+        let answered = shared.answered.load(Ordering::Relaxed);
+        assert!((answered - 1..=answered).contains(&totals.count()), "{answered} answered");
+    }
+
+    #[tokio::test]
+    async fn a_client_leaves_a_server_that_closes_or_cannot_answer_now() {
+        for (reply, word) in [("", "closed"), ("-CLUSTERDOWN no\r\n", "CLUSTERDOWN")] {
+            let bad = server(reply.into()).await;
+            let good = server("+OK\r\n".into()).await;
+            let (totals, shared) = load(vec![bad, good]).await;
+            assert!(totals.count() > 1);
+            assert_eq!(shared.errors(), BTreeMap::from([(word.to_string(), 1)]));
+        }
+    }
+}
