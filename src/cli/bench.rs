@@ -156,7 +156,7 @@ async fn show_progress(plan: &Plan, shared: &Shared) {
         let answered = shared.answered.load(Ordering::Relaxed);
         let rate = (answered - answered_before) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         answered_before = answered;
-        let phase = if next <= plan.begin { "warm-up" } else { "measuring" };
+        let phase = if since < plan.begin { "warm-up" } else { "measuring" };
         let errors: u64 = shared.errors().values().sum();
         eprintln!("{phase}: {rate:.0} commands/s, {errors} errors");
     }

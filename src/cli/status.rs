@@ -78,6 +78,9 @@ pub fn ask_all(members: &[Member]) -> Vec<Result<Report, String>> {
 fn members_from(address: &str) -> anyhow::Result<Vec<Member>> {
     let report = Report::ask(address, ANSWER_WITHIN)
         .with_context(|| format!("{address} does not say who its nodes are"))?;
+    if report.text("role").is_empty() {
+        anyhow::bail!("{address} answers, but is no Arakoon node");
+    }
     let members = report.members();
     if members.is_empty() {
         return Ok(vec![Member {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arakoon::cli::client::{Answer, Client};
+use arakoon::cli::client::Client;
+use resp::Reply;
 
 use crate::harness::{ANSWER_WITHIN, Cluster, eventually};
 
@@ -104,29 +105,26 @@ impl Written {
         assert!(!self.acknowledged.is_empty(), "the load wrote nothing");
         assert_eq!(self.unexpected, Vec::<String>::new(), "errors outside of the contract");
         let master = cluster.master();
-        let values = |keys: &[String]| -> Vec<Option<Vec<u8>>> {
+        let values = |keys: &[String]| -> Vec<Reply> {
             let mut client =
                 Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it answers");
             let mut values = Vec::new();
             for keys in keys.chunks(KEYS_AT_ONCE) {
                 client.set_timeout(ANSWER_WITHIN);
-                let mut arguments: Vec<&[u8]> = vec![b"MGET"];
-                arguments.extend(keys.iter().map(|key| key.as_bytes()));
+                let mut arguments = vec!["MGET"];
+                arguments.extend(keys.iter().map(String::as_str));
                 let answer = client.call(&arguments).expect("it answers");
-                let Answer::Array(answers) = answer else { panic!("MGET answered {answer:?}") };
+                let Reply::Array(answers) = answer else { panic!("MGET answered {answer:?}") };
                 assert_eq!(answers.len(), keys.len());
-                for answer in answers {
-                    let Answer::Bulk(value) = answer else { panic!("a value is {answer:?}") };
-                    values.push(value);
-                }
+                values.extend(answers);
             }
             values
         };
         for (key, value) in self.acknowledged.iter().zip(values(&self.acknowledged)) {
-            assert_eq!(value.as_deref(), Some(key.as_bytes()), "acknowledged write of {key}");
+            assert_eq!(value, Reply::bulk(key.clone()), "acknowledged write of {key}");
         }
         for (key, value) in self.refused.iter().zip(values(&self.refused)) {
-            assert_eq!(value, None, "{key} was refused, but is there");
+            assert_eq!(value, Reply::Null, "{key} was refused, but is there");
         }
         eprintln!(
             "{} acknowledged writes are there, {} refused ones are not",
@@ -163,13 +161,13 @@ impl Writer {
             number += 1;
             let key = format!("{}:{number}", self.prefix);
             client.set_timeout(ANSWER_WITHIN);
-            match client.call(&[b"SET", key.as_bytes(), key.as_bytes()]) {
-                Ok(Answer::Simple(_)) => {
+            match client.call(&["SET", &key, &key]) {
+                Ok(Reply::Simple(_)) => {
                     written.times.push(Instant::now());
                     written.acknowledged.push(key);
                     self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(Answer::Error(text)) => {
+                Ok(Reply::Error(text)) => {
                     connection = None;
                     self.refused(&text, key, &mut written);
                 }
