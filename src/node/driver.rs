@@ -250,7 +250,11 @@ impl Driver {
     }
 
     fn take_applied(&mut self, applied: Applied) {
-        assert!(applied.index >= self.applied.index, "applied {applied:?} after {:?}", self.applied);
+        assert!(
+            applied.index >= self.applied.index,
+            "applied {applied:?} after {:?}",
+            self.applied
+        );
         self.applied = applied;
         self.clock.at_least(applied.stamp_ms, self.now_us);
         while self.dispatched_bytes.pop_front_if(|(last, _)| *last <= applied.index).is_some() {}
@@ -356,8 +360,9 @@ impl Driver {
     }
 
     fn updates_refused(&self) -> Option<Refusal> {
-        self.disk_nearly_full
-            .then_some(Refusal::Misconf("the disk is nearly full; updates are refused until it is not"))
+        self.disk_nearly_full.then_some(Refusal::Misconf(
+            "the disk is nearly full; updates are refused until it is not",
+        ))
     }
 
     /// Proposes what has gathered. While two entries wait for this node's own disk the next one
@@ -476,8 +481,7 @@ impl Driver {
             return;
         }
         let waited = self.now_us >= since_us + self.settings.lease_us;
-        let settled =
-            self.proposals.is_empty() && self.applied.index >= self.replica.last().index;
+        let settled = self.proposals.is_empty() && self.applied.index >= self.replica.last().index;
         if self.lead.is_none() || settled || waited {
             self.replica.hand_over("it stops");
             self.handed_over = true;

@@ -15,9 +15,7 @@ use super::driver::Start;
 use super::environment::Applied;
 use super::heads::{HeadDirectory, HeadFileError};
 use crate::disk::Disk;
-use crate::paxos::{
-    Incarnation, Index, Position, Recovered, Save, Settings, Value,
-};
+use crate::paxos::{Incarnation, Index, Position, Recovered, Save, Settings, Value};
 use crate::store::keyspace::Meta;
 use crate::store::{Opened, Store, StoreError, StoreOptions, StorePlace};
 use crate::transaction_log::{self, Identity, LogError, TransactionLog};
@@ -119,9 +117,7 @@ pub fn open(
 
     if let Some(head) = &newest {
         let held = log.reader().position_at(head.position.index);
-        if head.position.index > found.last
-            || (held.is_some() && held != Some(head.position))
-        {
+        if head.position.index > found.last || (held.is_some() && held != Some(head.position)) {
             reset_log(&mut log, &mut found, head.position, &head.members, incarnation)?;
         }
     }
@@ -153,8 +149,7 @@ pub fn open(
         applied,
         heads: heads.list().iter().map(|head| (head.name, head.size_bytes)).collect(),
         head_every_bytes: settings.head_every_bytes,
-        log_bytes_since_head: newest
-            .map_or(0, |head| log.bytes_since(head.position.index.next())),
+        log_bytes_since_head: newest.map_or(0, |head| log.bytes_since(head.position.index.next())),
         seed,
         now_us,
     };

@@ -133,11 +133,8 @@ impl Replica {
         // A ballot of this life is never used twice: it is above every round seen, the last one
         // promised is on disk, and this one reaches the disk before anyone sees it.
         let round = self.round_seen + 1;
-        let ballot = Ballot {
-            round,
-            node: self.settings.node,
-            incarnation: self.settings.incarnation,
-        };
+        let ballot =
+            Ballot { round, node: self.settings.node, incarnation: self.settings.incarnation };
         self.promise(ballot);
         let resend_at_us = self.now_us + self.settings.resend_us();
         self.role =
@@ -214,7 +211,9 @@ impl Replica {
     }
 
     fn adopt_if_promised(&mut self) {
-        let Role::Candidate(Campaign::Prepare { ballot, promises, .. }) = &self.role else { return };
+        let Role::Candidate(Campaign::Prepare { ballot, promises, .. }) = &self.role else {
+            return;
+        };
         let set = promises.iter().map(|promise| promise.node).collect();
         if !self.quorums.prepare(set) {
             return;
@@ -284,8 +283,7 @@ impl Replica {
         // those that it is made from.
         let end = self.merge(previous, entries);
         self.following.matched = end;
-        self.election_at_us =
-            self.election_at_us.max(self.now_us + self.settings.lease_us);
+        self.election_at_us = self.election_at_us.max(self.now_us + self.settings.lease_us);
         if end < best.last.index {
             self.send(best.node, Message::Fetch { ballot, from: end.next() });
             return;

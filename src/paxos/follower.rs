@@ -162,9 +162,8 @@ impl Replica {
             self.save_state();
             if !self.may_vote() {
                 // A wiped node does not know what its earlier life granted.
-                self.restart_wait_until_us = self
-                    .restart_wait_until_us
-                    .max(self.now_us + self.settings.stretched(lease_us));
+                self.restart_wait_until_us =
+                    self.restart_wait_until_us.max(self.now_us + self.settings.stretched(lease_us));
             }
         }
         let granted = self.may_vote();

@@ -99,8 +99,11 @@ impl Replica {
         let progress = self.others().map(|node| {
             let promise = promises.iter().find(|promise| promise.node == node);
             let next = match promise {
-                Some(promise) if self.log.ballot_at(promise.last.index)
-                    == Some(promise.last.ballot) => promise.last.index.next(),
+                Some(promise)
+                    if self.log.ballot_at(promise.last.index) == Some(promise.last.ballot) =>
+                {
+                    promise.last.index.next()
+                }
                 Some(promise) => promise.chosen.next(),
                 None => last.index.next(),
             };
@@ -210,13 +213,7 @@ impl Replica {
         let Some(leading) = self.leading() else { return };
         leading.heartbeat_at_us = now_us + every_us;
         let ballot = leading.ballot;
-        self.broadcast(&Message::Heartbeat {
-            ballot,
-            sent_at_us: now_us,
-            lease_us,
-            last,
-            chosen,
-        });
+        self.broadcast(&Message::Heartbeat { ballot, sent_at_us: now_us, lease_us, last, chosen });
         self.renew_lease();
     }
 

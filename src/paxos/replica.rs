@@ -11,10 +11,10 @@
 
 use std::collections::VecDeque;
 
-use super::follower::Following;
-use super::leader::Leading;
 use super::election::Campaign;
+use super::follower::Following;
 use super::founding::Founding;
+use super::leader::Leading;
 use super::log::Log;
 use super::message::Message;
 use super::quorum::Quorums;
@@ -129,7 +129,9 @@ pub(super) enum Deferred {
     /// The candidate's own promise: now the ballot may be seen by others.
     OwnPromise(Ballot),
     /// This node's standing in the cluster is on disk.
-    Founded { announce: bool },
+    Founded {
+        announce: bool,
+    },
     Admitted,
 }
 
@@ -306,8 +308,7 @@ impl Replica {
     /// passes the index, or never, if [`Event::Deposed`] comes first.
     pub fn propose(&mut self, value: Value) -> Result<Position, NotLeader> {
         let Role::Leader(leading) = &self.role else { return Err(NotLeader) };
-        let position =
-            Position { index: self.log.last().index.next(), ballot: leading.ballot };
+        let position = Position { index: self.log.last().index.next(), ballot: leading.ballot };
         self.append(Entry { index: position.index, ballot: position.ballot, value });
         self.own_vote();
         Ok(position)
@@ -591,7 +592,10 @@ impl Replica {
         assert!(self.durable <= last, "durable {} past the end {last}", self.durable);
         if let Role::Leader(leading) = &self.role {
             let ballot = leading.ballot;
-            assert!(ballot == promised && ballot == accepted, "leads {ballot}, promised {promised}");
+            assert!(
+                ballot == promised && ballot == accepted,
+                "leads {ballot}, promised {promised}"
+            );
         }
     }
 }
