@@ -36,11 +36,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("write --config FILE or --connect HOST:PORT"),
     };
     let status = ClusterStatus::ask(&members);
-    if args.json {
-        println!("{:#}", status.to_json());
-    } else {
-        print!("{}", status.to_text());
-    }
+    super::print(&if args.json { format!("{:#}\n", status.to_json()) } else { status.to_text() })?;
     Ok(if status.serves() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,5 +1,6 @@
 //! Writers that remember what they were told, and the check against it afterwards.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -89,14 +90,14 @@ impl Drop for Load {
 }
 
 impl Written {
-    /// The longest time without an acknowledgement that began or ended within `window` of `from`.
-    pub fn longest_gap(&self, from: Instant, window: Duration) -> Duration {
+    /// The longest time without an acknowledgement that ended between these moments.
+    pub fn longest_gap(&self, from: Instant, until: Instant) -> Duration {
         self.times
             .windows(2)
-            .filter(|pair| pair[1] > from && pair[0] < from + window)
+            .filter(|pair| pair[1] > from && pair[1] <= until)
             .map(|pair| pair[1] - pair[0])
             .max()
-            .expect("writes were acknowledged after that moment")
+            .expect("writes were acknowledged between these moments")
     }
 
     /// Every acknowledged write is there with its value, none of the refused ones is, and no error
@@ -172,7 +173,9 @@ impl Writer {
                     self.refused(&text, key, &mut written);
                 }
                 Ok(other) => written.unexpected.push(format!("{other:?}")),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     written.unexpected.push(format!("no answer within {ANSWER_WITHIN:?}"));
                     connection = None;
                     self.leave();
