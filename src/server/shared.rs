@@ -13,7 +13,7 @@ pub struct Shared {
     /// SCAN's cursors.
     pub cursors: Mutex<Cursors>,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
-    next_client: AtomicU64,
+    clients_ever: AtomicU64,
     commands: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Shared {
         Shared {
             cursors: Mutex::new(Cursors::new(seed)),
             clients: Mutex::new(BTreeMap::new()),
-            next_client: AtomicU64::new(1),
+            clients_ever: AtomicU64::new(0),
             commands: AtomicU64::new(0),
         }
     }
@@ -54,7 +54,7 @@ impl Shared {
 
     /// Clients that ever connected.
     pub fn clients_ever(&self) -> u64 {
-        self.next_client.load(Ordering::Relaxed) - 1
+        self.clients_ever.load(Ordering::Relaxed)
     }
 
     /// Commands that sessions have taken up.
@@ -66,10 +66,10 @@ impl Shared {
         self.commands.fetch_add(more, Ordering::Relaxed);
     }
 
-    pub(super) fn enter(&self, client: ClientInfo) -> u64 {
-        let id = self.next_client.fetch_add(1, Ordering::Relaxed);
-        self.clients.lock().insert(id, client);
-        id
+    pub(super) fn enter(&self, id: u64, client: ClientInfo) {
+        self.clients_ever.fetch_add(1, Ordering::Relaxed);
+        let old = self.clients.lock().insert(id, client);
+        assert!(old.is_none(), "client {id} is there already: {old:?}");
     }
 
     pub(super) fn leave(&self, id: u64) {

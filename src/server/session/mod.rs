@@ -7,7 +7,7 @@
 //! Invariants: while a submission is out, nothing is taken up; a reply is encoded at once only when
 //! nothing is gathered, otherwise it joins the line behind the writes before it.
 //!
-//! Left out: sockets, time limits, the bound on encoded replies. They are the connection's.
+//! Left out: sockets and time limits; they are the connection's.
 
 mod client;
 mod local;
@@ -18,9 +18,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use resp::{Protocol, Reply};
+use resp::{Protocol, Reply, Request};
 
 use self::transaction::Transaction;
+use super::limits::OUTPUT_TURN_BYTES;
 use super::shared::ClientInfo;
 use super::{Backend, Refusal, Shared, Submission};
 use crate::command::batch::{self, Item, Items, Watch};
@@ -37,7 +38,8 @@ const GATHERED_MAX: usize = 16_384;
 /// What the connection does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Every request was answered: read more.
+    /// Send what was encoded and read more. Requests are left over only when the replies so far
+    /// are many bytes: handle them after those were sent.
     Idle,
     /// Propose this, then call [`Session::complete`] with the outcome, then [`Session::handle`].
     Submit(Submission),
@@ -97,10 +99,11 @@ struct Retry {
 }
 
 impl Session {
-    /// A session for a client that has just connected from `address` to `local_address`.
-    pub fn new(shared: Arc<Shared>, address: String, local_address: String) -> Session {
+    /// A session for a client that has just connected from `address` to `local_address`. No other
+    /// client of the node ever has the same `id`.
+    pub fn new(shared: Arc<Shared>, id: u64, address: String, local_address: String) -> Session {
         let client = ClientInfo { address, local_address, protocol: 2, ..ClientInfo::default() };
-        let id = shared.enter(client);
+        shared.enter(id, client);
         Session {
             shared,
             id,
@@ -136,7 +139,7 @@ impl Session {
     /// submission is to be made, or the conversation ends. A request that must wait stays queued.
     pub fn handle(
         &mut self,
-        requests: &mut VecDeque<Vec<Bytes>>,
+        requests: &mut VecDeque<Request>,
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Step {
@@ -149,12 +152,12 @@ impl Session {
 
     fn take(
         &mut self,
-        requests: &mut VecDeque<Vec<Bytes>>,
+        requests: &mut VecDeque<Request>,
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Step {
         while let Some(request) = requests.front() {
-            match self.one(request, out, backend) {
+            match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
                     requests.pop_front();
                 }
@@ -170,6 +173,9 @@ impl Session {
             }
             if self.items.len() >= SUBMISSION_BYTES_MAX || self.gathered.len() >= GATHERED_MAX {
                 return self.submit();
+            }
+            if out.len() >= OUTPUT_TURN_BYTES {
+                break;
             }
         }
         if self.count > 0 { self.submit() } else { Step::Idle }
