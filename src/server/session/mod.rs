@@ -171,6 +171,9 @@ impl Session {
                     return Step::Close;
                 }
             }
+            if self.count == 0 && out.len() >= OUTPUT_TURN_BYTES {
+                return Step::Idle;
+            }
             if self.items.len() >= SUBMISSION_BYTES_MAX || self.gathered.len() >= GATHERED_MAX {
                 return self.submit();
             }
