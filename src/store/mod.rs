@@ -26,11 +26,13 @@ mod entry;
 mod journal;
 mod layers;
 mod local_rows;
+mod merge;
 mod rebuild;
 pub mod rows;
 mod sealed;
 mod shared;
 mod small_file;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod trust;

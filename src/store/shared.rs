@@ -1,5 +1,6 @@
 //! What all handles on a store share, and how a store is opened, frozen, synced and closed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,9 @@ pub struct StoreOptions {
     pub layer_bytes: usize,
     /// Above this much memory in all layers, [`Store::over_bound`] asks for slower updates.
     pub layers_bytes_max: usize,
+    /// Where layers that wait for a long-lived view go when memory runs out; emptied by the
+    /// operating system. `None`: they stay in memory, and [`Store::over_bound`] holds updates up.
+    pub spill_directory: Option<PathBuf>,
     /// Memory for the row cache; 0: none.
     pub cache_bytes: u64,
     /// Rows in one batch for the engine.
@@ -39,6 +43,7 @@ impl Default for StoreOptions {
         StoreOptions {
             layer_bytes: 4 << 20,
             layers_bytes_max: 256 << 20,
+            spill_directory: None,
             cache_bytes: 64 << 20,
             drain_batch_rows: 256,
         }
@@ -99,8 +104,8 @@ impl Shared {
         if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
             return Ok(value);
         }
-        if let Some(value) = layers.get(row) {
-            return Ok(value.clone());
+        if let Some(value) = layers.get(row)? {
+            return Ok(value);
         }
         let value = self.get_from_engine(row)?;
         self.remember(Bytes::copy_from_slice(row), value.clone());

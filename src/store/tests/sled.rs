@@ -1,7 +1,6 @@
 //! The store on real files with sled.
 
 use std::fs;
-use std::path::Path;
 
 use super::*;
 
