@@ -105,7 +105,7 @@ pub(super) fn apply_journal(engine: &dyn Engine, journal: &Journal) -> Result<()
 
 impl Store {
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
-    /// out of it. `synced_log` is the index up to which the node's own transaction log is synced;
+    /// out of it, or a layer to a file when a view keeps it from draining. `synced_log` is the index up to which the node's own transaction log is synced;
     /// no layer that ends past it is touched.
     pub fn drain_step(&self, synced_log: u64) -> Result<DrainProgress, StoreError> {
         let shared = &*self.shared;

@@ -57,7 +57,7 @@ impl Rows for ReadView<'_> {
 }
 
 /// The state at one index, for as long as it lives. Layers newer than it wait in memory meanwhile.
-/// It reads past the row cache.
+/// It reads past the row cache. Take and drop it while holding no [`ReadView`] on the same thread.
 pub struct FrozenView {
     shared: Arc<Shared>,
     applied: u64,
