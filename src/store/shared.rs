@@ -201,17 +201,17 @@ impl Store {
                 running.write(&*trust_file)?;
             }
             match believe(&choice, &*journal, running.floor, missing)? {
-                Ok(engine_and_applied) => {
+                Ok(believed) => {
                     if missing {
                         running.write(&*trust_file)?;
                     }
-                    opened = Some(engine_and_applied);
+                    opened = Some(believed);
                 }
                 Err(distrust) => against = Some(distrust),
             }
         }
-        let (trust, engine, applied) = match (opened, &against) {
-            (Some((engine, applied)), _) => (running, engine, applied),
+        let (trust, engine, drainer, applied) = match (opened, &against) {
+            (Some((engine, drainer, applied)), _) => (running, engine, drainer, applied),
             (None, distrust) => {
                 let reason = distrust.as_ref().map(Distrust::to_string).unwrap_or_default();
                 let marked = TrustState { mark: reason, ..running.clone() };
@@ -222,10 +222,9 @@ impl Store {
                 // Empty is a true state at index 0, so the floor starts again.
                 let empty = TrustState { floor: 0, ..running };
                 empty.write(&*trust_file)?;
-                (empty, engine, 0)
+                (empty, engine, Drainer::default(), 0)
             }
         };
-        let drainer = Drainer::new(&*engine)?;
         let cache = (options.cache_bytes > 0).then(|| {
             let rows = options.cache_bytes / 256 + 1;
             Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
@@ -301,7 +300,7 @@ impl Store {
     }
 }
 
-type Believed = Result<(Box<dyn Engine>, u64), Distrust>;
+type Believed = Result<(Box<dyn Engine>, Drainer, u64), Distrust>;
 
 /// Opens the engine and brings it to an entry boundary, or says why it cannot be believed.
 fn believe(
@@ -324,7 +323,10 @@ fn believe(
         }
         match finish_draining(&*engine, journal, empty)? {
             Ok(applied) if applied < floor => Ok(Err(Distrust::BelowFloor { applied, floor })),
-            Ok(applied) => Ok(Ok((engine, applied))),
+            Ok(applied) => {
+                let drainer = Drainer::new(&*engine)?;
+                Ok(Ok((engine, drainer, applied)))
+            }
             Err(distrust) => Ok(Err(distrust)),
         }
     });
