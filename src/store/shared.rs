@@ -190,7 +190,7 @@ impl Store {
             boot_id,
             mark: String::new(),
         };
-        if choice.delete_leftovers()? && against.is_none() {
+        if against.is_none() && choice.has_leftovers()? {
             against = Some(Distrust::Leftover);
         }
         let mut opened = None;
