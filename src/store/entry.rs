@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::engine::Change;
-use super::layers::{Changes, scan_merged};
+use super::layers::{Changes, LayerRef};
 use super::local_rows::{LOCAL_FIRST, retired};
+use super::merge::scan_merged;
 use super::rows::{Rows, RowsMut, StoreError};
 use super::shared::Shared;
 use super::view::clamp;
@@ -88,7 +89,7 @@ impl Rows for EntryRows {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        let maps = std::iter::once(&self.changes).chain(layers.newest_first());
+        let maps = std::iter::once(LayerRef::Memory(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
         let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
         self.shared.distrust_damage(scanned)

@@ -4,7 +4,8 @@
 //! time. One entry at a time changes it ([`EntryRows`]); the changes of a whole entry become
 //! visible at once, in the *active layer*, a sorted map in memory. A layer that is big enough is
 //! *frozen*, and frozen layers are *drained* to the engine, oldest first, by whoever calls
-//! [`Store::drain_step`]; the store has no threads. Reads look in the row cache, the layers from
+//! [`Store::drain_step`]; the store has no threads. A layer that waits for a long-lived view goes to
+//! a file when memory runs out. Reads look in the row cache, the layers from
 //! the newest down, then the engine.
 //!
 //! Invariants:
@@ -27,11 +28,13 @@ mod journal;
 pub mod keyspace;
 mod layers;
 mod local_rows;
+mod merge;
 mod rebuild;
 pub mod rows;
 mod sealed;
 mod shared;
 mod small_file;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod trust;
