@@ -22,12 +22,14 @@ use crate::node::runtime::Fatal;
 use crate::node::{Ended, Input, Mailbox, Node, NodeMessage, Outbox, Surroundings, clock};
 use crate::paxos::{Incarnation, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
+use crate::server::Shared;
 use crate::server::limits::ConnectionLimits;
 use crate::server::listener::ClientListener;
 use crate::server::node::{NodeBackend, SessionHandler};
 use crate::server::registry::ClientRegistry;
-use crate::server::Shared;
-use crate::store::{EngineChoice, RealFile, StoreOptions, StorePlace, boot_id, engine_panic_is_caught};
+use crate::store::{
+    EngineChoice, RealFile, StoreOptions, StorePlace, boot_id, engine_panic_is_caught,
+};
 use crate::transaction_log;
 
 /// The exit code of a node whose disk failed.
@@ -250,11 +252,11 @@ async fn listen_to_peers(
         fingerprint: config.fingerprint(),
         queue_bytes_max: PEER_QUEUE_BYTES,
     };
-    let on_frame = move |from, incarnation, _channel, frame: Bytes| match NodeMessage::decode(&frame)
-    {
-        Some(message) => inbox.push(Input::Message { from, incarnation, message }),
-        None => tracing::warn!(%from, bytes = frame.len(), "dropped what is no message"),
-    };
+    let on_frame =
+        move |from, incarnation, _channel, frame: Bytes| match NodeMessage::decode(&frame) {
+            Some(message) => inbox.push(Input::Message { from, incarnation, message }),
+            None => tracing::warn!(%from, bytes = frame.len(), "dropped what is no message"),
+        };
     Ok(Peers::start(peers, listener, incarnation, Arc::new(on_frame)))
 }
 

@@ -182,10 +182,7 @@ impl Backend for NodeBackend {
             applied_index: status.applied.0,
             head_index: status.head.map_or(0, |head| head.index.0),
             lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
-            read_only: status
-                .updates_refused
-                .as_ref()
-                .map(|refusal| format!("{refusal:?}")),
+            read_only: status.updates_refused.as_ref().map(|refusal| format!("{refusal:?}")),
             more: self.more(&status, now_us),
             ..base
         }
@@ -254,7 +251,8 @@ impl SessionHandler {
     /// For a client that has just connected.
     pub fn new(shared: Arc<Shared>, client: Arc<Client>, backend: Arc<NodeBackend>) -> Self {
         let local = backend.config.node(backend.seat).client.clone();
-        let session = Session::new(shared, client.address().to_string(), local);
+        let session =
+            Session::new(shared, client.id(), client.address().to_string(), local);
         SessionHandler { session, client, backend }
     }
 }

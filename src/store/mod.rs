@@ -43,7 +43,7 @@ mod view;
 pub use drain::DrainProgress;
 pub use engine::{Change, Engine, EngineChoice};
 pub use engine_memory::MemoryEngine;
-pub use engine_sled::SledEngine;
+pub use engine_sled::{SledEngine, engine_panic_is_caught};
 pub use entry::EntryRows;
 pub use local_rows::LOCAL_SPACE;
 pub use rebuild::Rebuild;
