@@ -39,6 +39,9 @@ const READ_BYTES: usize = 1 << 20;
 const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// How long housekeeping and draining rest when there is nothing to do.
 const REST: Duration = Duration::from_millis(20);
+/// How often what was applied is let go to the engine, even if it is little: a hot row goes there
+/// once in this time, and a restart replays about as much.
+const FREEZE_EVERY: Duration = Duration::from_secs(10);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
@@ -397,8 +400,13 @@ fn run_head(common: &Common) {
 
 fn run_drain(common: &Common) {
     let mut synced_at = std::time::Instant::now();
+    let mut frozen_at = std::time::Instant::now();
     while !common.stopping.load(Ordering::SeqCst) {
         let synced_log = common.log_synced.load(Ordering::SeqCst);
+        if frozen_at.elapsed() >= FREEZE_EVERY {
+            frozen_at = std::time::Instant::now();
+            common.store.freeze_for_drain();
+        }
         let result = common.store.drain_step(synced_log).and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
                 synced_at = std::time::Instant::now();

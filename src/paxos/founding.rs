@@ -90,7 +90,9 @@ impl Replica {
             let members = self.state.members.clone();
             self.broadcast(&Message::Found { members });
         }
-        self.election_at_us = self.now_us + self.jitter_us();
+        // The first seat leads a new cluster, unless it is slow: it is where people look first.
+        let after_us = if announce { 0 } else { self.settings.lease_us / 2 + self.jitter_us() };
+        self.election_at_us = self.now_us + after_us;
         self.event(Event::Joined { voting: self.state.voting });
     }
 }

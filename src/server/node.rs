@@ -96,7 +96,7 @@ impl NodeBackend {
         let catch_up = status.catch_up.map_or("none".to_string(), |it| {
             format!("head, {} of {} bytes", it.kept_bytes, it.size_bytes)
         });
-        let mismatch = status.head_mismatch.map_or("none".to_string(), |(index, node)| {
+        let mismatch = status.head_mismatch.map_or(String::new(), |(index, node)| {
             format!("at index {index}, seen with {}", self.config.node(node).name)
         });
         let serves = now_us < status.serving_until_us;

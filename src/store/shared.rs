@@ -41,8 +41,8 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
-            layer_bytes: 4 << 20,
-            layers_bytes_max: 256 << 20,
+            layer_bytes: 64 << 20,
+            layers_bytes_max: 512 << 20,
             spill_directory: None,
             cache_bytes: 64 << 20,
             drain_batch_rows: 256,
