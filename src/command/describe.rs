@@ -25,7 +25,7 @@ pub fn command(args: &[Bytes]) -> Reply {
         };
     }
     if is(subcommand, "INFO") {
-        let one = |name: &Bytes| table::find(name).map_or(Reply::NullArray, info);
+        let one = |name: &Bytes| table::find(name).map_or(Reply::Null, info);
         return Reply::Array(match rest {
             [] => table::all().map(info).collect(),
             names => names.iter().map(one).collect(),
@@ -45,7 +45,7 @@ pub fn command(args: &[Bytes]) -> Reply {
 }
 
 fn getkeys(call: &[Bytes]) -> Reply {
-    if call.is_empty() {
+    if call.len() < 2 {
         return wrong_arity("command|getkeys");
     }
     let Some(spec) = table::find(&call[0]) else {
@@ -117,7 +117,8 @@ fn key_specs(spec: &Spec) -> Vec<Reply> {
     // There, the last key counts from the first, here from the command's name.
     let last = if last < 0 { last } else { last - first };
     let integer = |number: i32| Reply::Integer(i64::from(number));
-    let access: &[&str] = if spec.is_write() { &["RW", "access", "update"] } else { &["RO"] };
+    let access: &[&str] =
+        if spec.is_write() { &["RW", "access", "update"] } else { &["RO", "access"] };
     let index = pairs([("index", integer(first))]);
     let range =
         pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);

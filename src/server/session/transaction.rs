@@ -101,11 +101,11 @@ impl Session {
 
     /// DISCARD.
     pub(super) fn discard(&mut self) -> Reply {
-        self.watches.clear();
-        match self.transaction.take() {
-            Some(_) => Reply::OK,
-            None => Reply::error("ERR DISCARD without MULTI"),
+        if self.transaction.take().is_none() {
+            return Reply::error("ERR DISCARD without MULTI");
         }
+        self.watches.clear();
+        Reply::OK
     }
 
     pub(super) fn exec(&mut self, out: &mut BytesMut, backend: &dyn Backend) -> Taken {
