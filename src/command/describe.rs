@@ -144,7 +144,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Commands\n\n\
          Made from the command table (`src/command/table.rs`) by\n\
-         `UPDATE_PAGES=1 cargo test --test commands_page`; do not edit by hand.\n\n\
+         `UPDATE_PAGES=1 cargo test --test commands`; do not edit by hand.\n\n\
          Arity counts the command's name; a negative one is the least. `log`: goes through the\n\
          replicated log; `read`: answered by the master from its store while its lease holds;\n\
          `node`: answered by the node itself.\n",

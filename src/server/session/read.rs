@@ -16,6 +16,9 @@ use crate::store::{Rows, StoreError};
 /// master's stamps are behind the old one's.
 const ATTEMPTS_MAX: u32 = 3;
 
+/// Reads rows at a time, in ms since the epoch; also says whether it met a due key.
+type ReadAt<'a, T> = dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError> + 'a;
+
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
     Refused(Refusal),
@@ -70,7 +73,7 @@ impl Session {
     pub(super) fn view<T>(
         &mut self,
         backend: &dyn Backend,
-        read: &mut dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError>,
+        read: &mut ReadAt<T>,
     ) -> Result<T, NoResult> {
         let mut attempts = 0;
         let mut now_ms = if self.read_only { 0 } else { backend.stamp_ms() };

@@ -120,7 +120,8 @@ impl Session {
             let text = "EXECABORT Transaction discarded because of previous errors.";
             return self.emit(Reply::error(text), out);
         }
-        if !(all_writes && any_write) && !self.gathered.is_empty() {
+        let in_line = any_write && all_writes;
+        if !in_line && !self.gathered.is_empty() {
             return Taken::Later;
         }
         if !any_write {

@@ -15,10 +15,8 @@ use arakoon::server::{Session, Shared, Step};
 use bytes::{Bytes, BytesMut};
 use resp::{Reply, ReplyDecoder, Request, encode_request};
 
-mod support;
-
-use support::node::OneNode;
-use support::text;
+use crate::support::node::OneNode;
+use crate::support::text;
 
 /// A real Redis on a socket of its own.
 struct Redis {
@@ -215,7 +213,7 @@ const NAMES: &[&str] = &[
 fn random_command(random: &mut fastrand::Rng) -> Vec<Bytes> {
     let name = pick(random, NAMES);
     let mut words = vec![name];
-    let mut key = |random: &mut fastrand::Rng, words: &mut Vec<&'static str>| {
+    let key = |random: &mut fastrand::Rng, words: &mut Vec<&'static str>| {
         words.push(pick(random, KEYS));
     };
     match name.to_ascii_lowercase().as_str() {

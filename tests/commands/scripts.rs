@@ -1,5 +1,5 @@
 //! Runs the scenarios in `tests/scripts/`: commands against a session and a node of one, replies as
-//! text. `UPDATE_GOLDENFILES=1 cargo test --test scripts` writes the replies anew; review the diff.
+//! text. `UPDATE_GOLDENFILES=1 cargo test --test commands` writes the replies anew; review the diff.
 //!
 //! A line is a command; `b: get x` is said by client `b`. These are the script's own:
 //!
@@ -20,10 +20,8 @@ use bytes::BytesMut;
 use goldenscript::{Argument, Command, Context, Runner};
 use resp::{ReplyDecoder, Request};
 
-mod support;
-
-use support::node::OneNode;
-use support::text;
+use crate::support::node::OneNode;
+use crate::support::text;
 
 struct Scripts {
     node: OneNode,
@@ -130,7 +128,7 @@ impl Runner for Scripts {
 }
 
 #[test]
-fn scripts() -> std::io::Result<()> {
+fn every_script_gives_the_replies_it_shows() -> std::io::Result<()> {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut scripts = 0;
     for file in std::fs::read_dir(directory)? {
