@@ -81,9 +81,9 @@ fn info(spec: &'static Spec) -> Reply {
         last,
         step,
         names(categories(spec)),
-        Reply::Array(Vec::new()),
-        Reply::Array(key_specs(spec)),
-        Reply::Array(Vec::new()),
+        Reply::Set(Vec::new()),
+        Reply::Set(key_specs(spec)),
+        Reply::Set(Vec::new()),
     ])
 }
 
