@@ -25,7 +25,7 @@ pub fn command(args: &[Bytes]) -> Reply {
         };
     }
     if is(subcommand, "INFO") {
-        let one = |name: &Bytes| table::find(name).map_or(Reply::NullArray, info);
+        let one = |name: &Bytes| table::find(name).map_or(Reply::Null, info);
         return Reply::Array(match rest {
             [] => table::all().map(info).collect(),
             names => names.iter().map(one).collect(),
@@ -45,7 +45,7 @@ pub fn command(args: &[Bytes]) -> Reply {
 }
 
 fn getkeys(call: &[Bytes]) -> Reply {
-    if call.is_empty() {
+    if call.len() < 2 {
         return wrong_arity("command|getkeys");
     }
     let Some(spec) = table::find(&call[0]) else {
@@ -81,9 +81,9 @@ fn info(spec: &'static Spec) -> Reply {
         last,
         step,
         names(categories(spec)),
-        Reply::Array(Vec::new()),
-        Reply::Array(key_specs(spec)),
-        Reply::Array(Vec::new()),
+        Reply::Set(Vec::new()),
+        Reply::Set(key_specs(spec)),
+        Reply::Set(Vec::new()),
     ])
 }
 
@@ -117,7 +117,8 @@ fn key_specs(spec: &Spec) -> Vec<Reply> {
     // There, the last key counts from the first, here from the command's name.
     let last = if last < 0 { last } else { last - first };
     let integer = |number: i32| Reply::Integer(i64::from(number));
-    let access: &[&str] = if spec.is_write() { &["RW", "access", "update"] } else { &["RO"] };
+    let access: &[&str] =
+        if spec.is_write() { &["RW", "access", "update"] } else { &["RO", "access"] };
     let index = pairs([("index", integer(first))]);
     let range =
         pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
@@ -143,7 +144,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Commands\n\n\
          Made from the command table (`src/command/table.rs`) by\n\
-         `UPDATE_PAGES=1 cargo test --test commands_page`; do not edit by hand.\n\n\
+         `UPDATE_PAGES=1 cargo test --test commands`; do not edit by hand.\n\n\
          Arity counts the command's name; a negative one is the least. `log`: goes through the\n\
          replicated log; `read`: answered by the master from its store while its lease holds;\n\
          `node`: answered by the node itself.\n",

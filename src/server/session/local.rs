@@ -141,7 +141,8 @@ impl Session {
     }
 
     fn reset(&mut self) -> Reply {
-        self.discard();
+        self.transaction = None;
+        self.watches.clear();
         self.select(0);
         self.set_protocol(Protocol::Resp2);
         self.read_only = false;

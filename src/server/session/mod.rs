@@ -159,6 +159,7 @@ impl Session {
         while let Some(request) = requests.front() {
             match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
+                    self.retry = None;
                     requests.pop_front();
                 }
                 Taken::Later => return self.submit(),

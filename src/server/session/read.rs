@@ -1,4 +1,8 @@
 //! Reads: one view, then the lease, then the reply.
+//!
+//! A read that meets a key past its deadline by the present time, but not by the log's clock, has
+//! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
+//! stands still, and reads go by it: the key is still there, as for every other client.
 
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
@@ -15,6 +19,9 @@ use crate::store::{Rows, StoreError};
 /// How often a read has the log's clock advanced before it gives up. Once is enough unless a new
 /// master's stamps are behind the old one's.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// Reads rows at a time, in ms since the epoch; also says whether it met a due key.
+type ReadAt<'a, T> = dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError> + 'a;
 
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
@@ -70,15 +77,17 @@ impl Session {
     pub(super) fn view<T>(
         &mut self,
         backend: &dyn Backend,
-        read: &mut dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError>,
+        read: &mut ReadAt<T>,
     ) -> Result<T, NoResult> {
         let mut attempts = 0;
         let mut now_ms = if self.read_only { 0 } else { backend.stamp_ms() };
         if let Some(retry) = self.retry.take() {
-            if let Some(refusal) = retry.refusal {
-                return Err(NoResult::Refused(refusal));
-            }
             (now_ms, attempts) = (retry.now_ms, retry.attempts);
+            match retry.refusal {
+                None => (),
+                Some(Refusal::Misconf(_)) => now_ms = 0,
+                Some(refusal) => return Err(NoResult::Refused(refusal)),
+            }
         }
         let mut result = None;
         let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms)));
@@ -93,7 +102,11 @@ impl Session {
         if !met_due {
             return Ok(value);
         }
-        backend.may_write().map_err(NoResult::Refused)?;
+        match backend.may_write() {
+            Ok(()) => (),
+            Err(Refusal::Misconf(_)) => return Ok(value),
+            Err(refusal) => return Err(NoResult::Refused(refusal)),
+        }
         if attempts == ATTEMPTS_MAX {
             let reason = "the log's clock does not advance".into();
             return Err(NoResult::Refused(Refusal::TryAgain(reason)));

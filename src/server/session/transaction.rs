@@ -101,11 +101,11 @@ impl Session {
 
     /// DISCARD.
     pub(super) fn discard(&mut self) -> Reply {
-        self.watches.clear();
-        match self.transaction.take() {
-            Some(_) => Reply::OK,
-            None => Reply::error("ERR DISCARD without MULTI"),
+        if self.transaction.take().is_none() {
+            return Reply::error("ERR DISCARD without MULTI");
         }
+        self.watches.clear();
+        Reply::OK
     }
 
     pub(super) fn exec(&mut self, out: &mut BytesMut, backend: &dyn Backend) -> Taken {
@@ -120,7 +120,8 @@ impl Session {
             let text = "EXECABORT Transaction discarded because of previous errors.";
             return self.emit(Reply::error(text), out);
         }
-        if !(all_writes && any_write) && !self.gathered.is_empty() {
+        let in_line = any_write && all_writes;
+        if !in_line && !self.gathered.is_empty() {
             return Taken::Later;
         }
         if !any_write {

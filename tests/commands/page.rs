@@ -1,5 +1,5 @@
-//! `docs/commands.md` says what the command table says. `UPDATE_PAGES=1 cargo test --test
-//! commands_page` writes it anew.
+//! `docs/commands.md` says what the command table says. `UPDATE_PAGES=1 cargo test --test commands`
+//! writes it anew.
 
 use arakoon::command::describe;
 

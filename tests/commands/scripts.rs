@@ -1,5 +1,5 @@
 //! Runs the scenarios in `tests/scripts/`: commands against a session and a node of one, replies as
-//! text. `UPDATE_GOLDENFILES=1 cargo test --test scripts` writes the replies anew; review the diff.
+//! text. `UPDATE_GOLDENFILES=1 cargo test --test commands` writes the replies anew; review the diff.
 //!
 //! A line is a command; `b: get x` is said by client `b`. These are the script's own:
 //!
@@ -15,93 +15,13 @@ use std::error::Error;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arakoon::command::{apply_batch, batch};
-use arakoon::server::{
-    Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Session, Shared, Step, Submission,
-};
-use arakoon::store::{Rows, StoreError};
+use arakoon::server::{Refusal, Session, Shared, Step};
 use bytes::BytesMut;
 use goldenscript::{Argument, Command, Context, Runner};
-use resp::{Reply, ReplyDecoder, Request};
+use resp::{ReplyDecoder, Request};
 
-mod support;
-
-use support::map::MapRows;
-use support::text;
-
-#[derive(Default)]
-struct Node {
-    rows: MapRows,
-    index: u64,
-    stamp_ms: u64,
-    lease: Option<Refusal>,
-    write: Option<Refusal>,
-    outcome: Option<Refusal>,
-    submissions: usize,
-}
-
-#[derive(Default)]
-struct OneNode(parking_lot::Mutex<Node>);
-
-impl Backend for OneNode {
-    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal> {
-        read(&self.0.lock().rows);
-        Ok(())
-    }
-
-    fn lease(&self) -> Result<(), Refusal> {
-        self.0.lock().lease.clone().map_or(Ok(()), Err)
-    }
-
-    fn may_write(&self) -> Result<(), Refusal> {
-        self.0.lock().write.clone().map_or(Ok(()), Err)
-    }
-
-    fn stamp_ms(&self) -> u64 {
-        self.0.lock().stamp_ms
-    }
-
-    fn info(&self) -> NodeInfo {
-        let node = self.0.lock();
-        let peer = PeerInfo {
-            name: "n2".to_owned(),
-            address: "10.0.0.2:4000".to_owned(),
-            reachable: true,
-            applied_index: node.index,
-            lag_entries: 0,
-        };
-        NodeInfo {
-            cluster_id: "demo".to_owned(),
-            name: "n1".to_owned(),
-            address: "10.0.0.1:4000".to_owned(),
-            role: if node.lease.is_some() { NodeRole::Replica } else { NodeRole::Master },
-            master_address: node.lease.as_ref().map(|_| "10.0.0.2:4000".to_owned()),
-            peers: vec![peer],
-            ballot: "1.n1".to_owned(),
-            applied_index: node.index,
-            ..NodeInfo::default()
-        }
-    }
-
-    fn store_failed(&self, error: StoreError) {
-        panic!("a map cannot fail: {error}");
-    }
-}
-
-impl OneNode {
-    fn propose(&self, submission: Submission) -> Result<Vec<Reply>, Refusal> {
-        let mut node = self.0.lock();
-        node.submissions += 1;
-        if let Some(refusal) = &node.outcome {
-            return Err(refusal.clone());
-        }
-        node.index += 1;
-        let entry = batch::seal(node.stamp_ms, 0, submission.count, &[submission.items]);
-        let index = node.index;
-        let applied = apply_batch(index, &entry, &mut node.rows).expect("a map cannot fail");
-        Ok(applied.replies)
-    }
-}
+use crate::support::node::OneNode;
+use crate::support::text;
 
 struct Scripts {
     node: OneNode,
@@ -112,8 +32,7 @@ struct Scripts {
 
 impl Scripts {
     fn new() -> Scripts {
-        let node = OneNode::default();
-        node.0.lock().stamp_ms = 1_000_000;
+        let node = OneNode::new(1_000_000);
         Scripts { node, shared: Arc::new(Shared::new(0)), clients: BTreeMap::new(), connected: 0 }
     }
 
@@ -209,7 +128,7 @@ impl Runner for Scripts {
 }
 
 #[test]
-fn scripts() -> std::io::Result<()> {
+fn every_script_gives_the_replies_it_shows() -> std::io::Result<()> {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut scripts = 0;
     for file in std::fs::read_dir(directory)? {
