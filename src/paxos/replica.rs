@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::election::Campaign;
+use super::election::{Campaign, Promised};
 use super::follower::Following;
 use super::founding::Founding;
 use super::leader::Leading;
@@ -260,7 +260,8 @@ impl Replica {
             }
             Message::Prepare { ballot } => self.on_prepare(from, ballot),
             Message::Promise { ballot, accepted, last, base, chosen } => {
-                self.on_promise(from, ballot, accepted, last, base, chosen);
+                let promise = Promised { node: from, incarnation, accepted, last, base, chosen };
+                self.on_promise(ballot, promise);
             }
             Message::Reject { ballot, promised } => self.on_reject(ballot, promised),
             Message::Fetch { ballot, from: first } => self.on_fetch(from, ballot, first),
