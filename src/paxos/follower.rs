@@ -142,6 +142,15 @@ impl Replica {
         self.after_saves(Deferred::Send(from, Message::Accepted { ballot, index, vote }));
     }
 
+    /// What was answered without a vote counts from now on.
+    pub(super) fn vote_again(&mut self) {
+        let leader = self.following.ballot;
+        let follows = matches!(self.role, Role::Follower) && leader.node != self.settings.node;
+        if follows && self.following.matched > Index(0) {
+            self.answer_accepted(leader.node, leader);
+        }
+    }
+
     pub(super) fn on_heartbeat(
         &mut self,
         from: NodeId,

@@ -392,7 +392,10 @@ impl Replica {
             Deferred::OwnVote(ballot, index) => self.on_own_vote(ballot, index),
             Deferred::OwnPromise(ballot) => self.on_own_promise(ballot),
             Deferred::Founded { announce } => self.on_founded(announce),
-            Deferred::Admitted => self.ready.events.push(Event::Admitted),
+            Deferred::Admitted => {
+                self.event(Event::Admitted);
+                self.vote_again();
+            }
         }
     }
 
