@@ -181,7 +181,9 @@ impl Replica {
             self.following.granted_to = ballot;
         }
         self.election_at_us = until_us + self.jitter_us();
-        let index = self.durable().min(self.following.matched);
+        // Every leader's log holds what is chosen. A restarted node knows no more than that of its
+        // agreement with the leader, and an idle leader has nothing else to find out by.
+        let index = self.durable().min(self.following.matched.max(self.chosen));
         let reply = Message::HeartbeatReply { ballot, sent_at_us, granted, index };
         // Renewing a lease needs no disk; only the promise and the bound behind it do, once.
         if self.state_is_durable() {
