@@ -454,8 +454,11 @@ impl Replica {
     }
 
     fn follower_read(&mut self, node: NodeId, from: Index, entries: Vec<Entry>) {
+        if !self.is_leader() {
+            return; // Asked for in an earlier reign; a campaign under way is not disturbed.
+        }
         let Role::Leader(mut leading) = std::mem::replace(&mut self.role, Role::Follower) else {
-            return;
+            unreachable!("checked above")
         };
         let (ballot, adopted) = (leading.ballot, leading.adopted);
         if let Some(progress) = leading.progress.iter_mut().find(|progress| progress.node == node)
