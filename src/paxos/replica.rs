@@ -18,7 +18,7 @@ use super::leader::Leading;
 use super::log::Log;
 use super::message::Message;
 use super::quorum::Quorums;
-use super::settings::Settings;
+use super::settings::{PlantedBug, Settings};
 use super::types::{
     Ballot, DurableState, Entry, Incarnation, Index, NodeId, Position, Save, SaveId, Value,
 };
@@ -185,7 +185,7 @@ impl Replica {
         let Recovered { state, base, last, chosen, runs, admissions } = recovered;
         let log = Log::new(base, last, runs, admissions);
         let quorums = Quorums::new(settings.seats, &settings.zones);
-        let wait_us = match settings.plants(super::PlantedBug::NoWaitAfterRestart) {
+        let wait_us = match settings.plants(PlantedBug::NoWaitAfterRestart) {
             true => 0,
             false => settings.stretched(state.lease_bound_us),
         };
@@ -245,8 +245,9 @@ impl Replica {
         if from == self.settings.node || usize::from(from.0) >= self.settings.seats {
             return;
         }
-        if incarnation < known && !self.settings.plants(super::PlantedBug::WipedNodeVotes) {
-            return; // A life that is over; see design rule 9.
+        let over = incarnation < known && !self.settings.plants(PlantedBug::WipedNodeVotes);
+        if over && message != Message::Hail {
+            return; // What a life said that is over does not count. Only a Hail tells it so.
         }
         match message {
             Message::Hail => self.on_hail(from, incarnation),
@@ -555,7 +556,7 @@ impl Replica {
 
     /// Whether this life may promise, vote and campaign. True only once that is on disk.
     pub(super) fn may_vote(&self) -> bool {
-        self.settings.plants(super::PlantedBug::WipedNodeVotes) || self.state.voting
+        self.settings.plants(PlantedBug::WipedNodeVotes) || self.state.voting
     }
 
     /// For how long the oldest save has been waiting for the disk.
