@@ -226,6 +226,11 @@ impl Replica {
             return self.send(best.node, Message::Nominate { ballot });
         }
         self.following.matched = self.chosen;
+        if best.last.index <= self.chosen {
+            // It ranks higher, but has nothing that this log lacks.
+            self.truncate_after(self.chosen);
+            return self.lead_if_promised_by_the_living(ballot, &promises);
+        }
         let resend_at_us = self.now_us + self.settings.resend_us();
         self.send(best.node, Message::Fetch { ballot, from: self.chosen.next() });
         self.role = Role::Candidate(Campaign::Adopt { ballot, promises, best, resend_at_us });
