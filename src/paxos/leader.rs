@@ -140,6 +140,10 @@ impl Replica {
             own: Index(0),
         };
         self.role = Role::Leader(Box::new(leading));
+        // What is known to be chosen is in what was adopted. Admissions among it decide whose votes
+        // count, and the nodes that knew may be the only ones that could choose them again.
+        let chosen = promises.iter().map(|promise| promise.chosen).max().unwrap_or_default();
+        self.advance_chosen(chosen.min(last.index));
         // One record: the ballot may rank this log only together with all that was adopted.
         self.state.accepted = ballot;
         self.save_state();
