@@ -142,7 +142,8 @@ impl Replica {
         self.after_saves(Deferred::Send(from, Message::Accepted { ballot, index, vote }));
     }
 
-    /// What was answered without a vote counts from now on.
+    /// Tells the leader how far this log is: more than when it last asked, or as a vote now. A ballot
+    /// of this node's own has no leader to be told.
     pub(super) fn vote_again(&mut self) {
         let leader = self.following.ballot;
         let follows = matches!(self.role, Role::Follower) && leader.node != self.settings.node;
@@ -220,6 +221,7 @@ impl Replica {
         if self.log.holds(position) == Holds::No {
             // All up to the head is chosen; what differs from it, or follows what differs, is not.
             self.reset_log(position);
+            self.following.matched = position.index;
         }
         for (seat, incarnation) in members.iter().enumerate() {
             self.admit(NodeId(seat as u8), *incarnation);
@@ -228,7 +230,7 @@ impl Replica {
         self.advance_chosen(position.index);
         let ballot = self.following.ballot;
         self.raise_accepted(ballot);
-        self.answer_accepted(ballot.node, ballot);
+        self.vote_again();
         true
     }
 
