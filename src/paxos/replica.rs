@@ -283,8 +283,10 @@ impl Replica {
                 self.on_heartbeat_reply(from, incarnation, ballot, sent_at_us, granted, index);
             }
             Message::Behind { ballot, adopted } => self.on_behind(from, ballot, adopted),
-            Message::Release { ballot } => self.on_release(ballot),
-            Message::Nominate { ballot } => self.on_nominate(ballot),
+            // Only who holds a ballot can say that it is over.
+            Message::Release { ballot } if ballot.node == from => self.on_release(ballot),
+            Message::Nominate { ballot } if ballot.node == from => self.on_nominate(ballot),
+            Message::Release { .. } | Message::Nominate { .. } => {}
         }
         self.check_invariants();
     }
