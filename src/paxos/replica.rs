@@ -215,6 +215,12 @@ impl Replica {
             settings,
         };
         replica.election_at_us = now_us + wait_us + replica.jitter_us();
+        // A crash may come between an admission and the state that follows from it.
+        for (index, node, incarnation) in replica.log.admissions().to_vec() {
+            if index <= replica.chosen {
+                replica.admit(node, incarnation);
+            }
+        }
         replica.begin_founding();
         replica.check_invariants();
         replica
