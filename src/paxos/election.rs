@@ -276,7 +276,8 @@ impl Replica {
         if ballot != current || best.node != from || previous.index != expected {
             return;
         }
-        if self.log.holds(previous) == Holds::No || !contiguous(previous, &entries) {
+        let follows = self.log.holds(previous) == Holds::Yes && contiguous(previous, &entries);
+        if !follows || self.contradicts(&entries) {
             return;
         }
         // The accepted ballot stays what it was: until all is here this log must not outrank

@@ -248,7 +248,11 @@ impl Replica {
     ) {
         self.advance(now_us);
         let known = self.latest_incarnation(from);
-        if from == self.settings.node || usize::from(from.0) >= self.settings.seats {
+        let seats = self.settings.seats;
+        if from == self.settings.node || usize::from(from.0) >= seats {
+            return;
+        }
+        if !message.is_plausible(seats) {
             return;
         }
         let over = incarnation < known && !self.settings.plants(PlantedBug::WipedNodeVotes);
