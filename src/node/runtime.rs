@@ -277,11 +277,21 @@ fn drop_log(
     keep_bytes: u64,
     common: &Common,
 ) -> Result<(), LogError> {
-    let below = below.min(Index(common.store.synced() + 1));
-    if log.bytes_since(log.base().index.next()) > keep_bytes.saturating_add(log.bytes_since(below))
-    {
-        log.collapse(below)?;
-        common.inbox.push(Input::Collapsed(log.base().index));
+    let before = log.base().index;
+    let (mut low, mut high) = (before.0, below.0.min(common.store.synced() + 1));
+    // The highest index from which on the log still holds what is to be kept.
+    while low < high {
+        let middle = low.midpoint(high) + 1;
+        match log.bytes_since(Index(middle)) >= keep_bytes {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    if low > before.0 {
+        log.collapse(Index(low))?;
+        if log.base().index > before {
+            common.inbox.push(Input::Collapsed(log.base().index));
+        }
     }
     Ok(())
 }
