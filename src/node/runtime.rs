@@ -41,7 +41,7 @@ const DISK_RESERVE_BYTES: u64 = 256 << 20;
 const REST: Duration = Duration::from_millis(20);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
 /// once in this time, and a restart replays about as much.
-const FREEZE_EVERY: Duration = Duration::from_secs(10);
+const FREEZE_EVERY: Duration = Duration::from_secs(30);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
