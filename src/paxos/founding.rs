@@ -81,6 +81,13 @@ impl Replica {
         // A founder that has not voted yet, or a new life that has no vote yet.
         self.state.voting = known == me;
         self.state.members = members;
+        if !self.state.voting {
+            // An earlier life may have granted a lease just before it ended.
+            let lease_us = self.settings.lease_us;
+            self.state.lease_bound_us = self.state.lease_bound_us.max(lease_us);
+            let until_us = self.now_us + self.settings.stretched(lease_us);
+            self.restart_wait_until_us = self.restart_wait_until_us.max(until_us);
+        }
         self.save_state();
         self.after_saves(Deferred::Founded { announce: false });
     }
