@@ -243,8 +243,14 @@ impl Replica {
         if from == self.settings.node || usize::from(from.0) >= self.settings.seats {
             return;
         }
-        if incarnation < known && !self.settings.plants(super::PlantedBug::WipedNodeVotes) {
-            return; // A life that is over; see design rule 9.
+        // A life that is over is not heard; see design rule 9. But a node without its log may have
+        // picked a number below its earlier life's: the answer to its Hail says so.
+        let hails = matches!(message, Message::Hail);
+        if incarnation < known
+            && !hails
+            && !self.settings.plants(super::PlantedBug::WipedNodeVotes)
+        {
+            return;
         }
         match message {
             Message::Hail => self.on_hail(from, incarnation),

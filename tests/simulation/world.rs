@@ -184,7 +184,7 @@ impl World {
         for client in &mut self.clients {
             client.stopped = true;
         }
-        while self.violation.is_none() && !self.quiet() {
+        while self.violation.is_none() && !(self.quiet() && self.restart_damaged_stores()) {
             if self.now_us >= equal_by_us {
                 let nodes = self.describe_nodes();
                 self.violate("liveness", format!("nodes stay different after healing\n{nodes}"));
