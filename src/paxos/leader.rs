@@ -37,6 +37,8 @@ pub(super) struct Progress {
     votes: bool,
     /// The next entry to send.
     next: Index,
+    /// Where the oldest message on its way begins.
+    sent_from: Index,
     flow: Flow,
     /// Bytes sent and not answered: the end of each message and its size.
     in_flight: std::collections::VecDeque<(Index, usize)>,
@@ -49,6 +51,13 @@ pub(super) struct Progress {
     granted_us: Option<u64>,
     /// It was told to take a head.
     behind: bool,
+}
+
+/// What a heartbeat's answer says about the lease.
+pub(super) struct HeartbeatGrant {
+    /// When we asked, by our own clock.
+    pub sent_at_us: u64,
+    pub granted: bool,
 }
 
 /// The leader's own state.
@@ -110,6 +119,7 @@ impl Replica {
                 matched: Index(0),
                 votes: false,
                 next,
+                sent_from: next,
                 flow: Flow::Probe { waiting_until_us: 0 },
                 in_flight: Default::default(),
                 in_flight_bytes: 0,
@@ -220,16 +230,19 @@ impl Replica {
         self.renew_lease();
     }
 
-    /// An unanswered window is sent again from its start, one message at a time.
+    /// An unanswered window is sent again from its start, one message at a time; so is an
+    /// unanswered probe.
     fn resend(&mut self) {
         let (now_us, resend_us) = (self.now_us, self.settings.resend_us());
         let Some(leading) = self.leading() else { return };
         for progress in &mut leading.progress {
-            let stuck = !progress.in_flight.is_empty()
-                && progress.flow == Flow::Stream
-                && now_us >= progress.moved_at_us + resend_us;
-            if stuck {
-                progress.next = progress.matched.next();
+            let (again_from, due_at_us) = match progress.flow {
+                Flow::Stream => (progress.matched.next(), progress.moved_at_us + resend_us),
+                Flow::Probe { waiting_until_us } => (progress.sent_from, waiting_until_us),
+                Flow::Reading => continue,
+            };
+            if !progress.in_flight.is_empty() && now_us >= due_at_us {
+                progress.next = again_from;
                 progress.restart(now_us);
             }
         }
@@ -240,10 +253,11 @@ impl Replica {
         from: NodeId,
         incarnation: Incarnation,
         ballot: Ballot,
-        sent_at_us: u64,
-        granted: bool,
+        grant: HeartbeatGrant,
         index: Index,
+        vote: bool,
     ) {
+        let HeartbeatGrant { sent_at_us, granted } = grant;
         let member = self.is_member(from, incarnation);
         let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
         let now_us = self.now_us;
@@ -255,6 +269,7 @@ impl Replica {
             let at_us = if from_answer { now_us } else { sent_at_us };
             progress.granted_us = progress.granted_us.max(Some(at_us));
         }
+        progress.votes |= vote;
         if index > progress.matched {
             progress.acknowledge(index, now_us);
         }
@@ -419,6 +434,7 @@ impl Replica {
         let end = Index(previous.index.0 + entries.len() as u64);
         if progress.in_flight.is_empty() {
             progress.moved_at_us = self.now_us;
+            progress.sent_from = progress.next;
         }
         progress.in_flight.push_back((end, bytes));
         progress.in_flight_bytes += bytes;

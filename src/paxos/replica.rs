@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::follower::Following;
-use super::leader::Leading;
+use super::leader::{HeartbeatGrant, Leading};
 use super::election::Campaign;
 use super::founding::Founding;
 use super::log::Log;
@@ -281,8 +281,9 @@ impl Replica {
             Message::Heartbeat { ballot, sent_at_us, lease_us, last, chosen } => {
                 self.on_heartbeat(from, ballot, sent_at_us, lease_us, last, chosen);
             }
-            Message::HeartbeatReply { ballot, sent_at_us, granted, index } => {
-                self.on_heartbeat_reply(from, incarnation, ballot, sent_at_us, granted, index);
+            Message::HeartbeatReply { ballot, sent_at_us, granted, index, vote } => {
+                let grant = HeartbeatGrant { sent_at_us, granted };
+                self.on_heartbeat_reply(from, incarnation, ballot, grant, index, vote);
             }
             Message::Behind { ballot, adopted } => self.on_behind(from, ballot, adopted),
             Message::Release { ballot } => self.on_release(ballot),
