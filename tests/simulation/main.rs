@@ -13,7 +13,7 @@ mod trace;
 mod world;
 
 use plan::Plan;
-use runner::{run, run_many};
+use runner::{run, run_many, run_traced};
 
 /// Seeds of an ordinary test run.
 const SEEDS: std::ops::Range<u64> = 0..300;
@@ -34,14 +34,14 @@ fn many_seeds() {
     assert!(failures.is_empty(), "{} seeds failed: {failures:?}", failures.len());
 }
 
-/// `ARAKOON_SEED=N` chooses which; its last events are printed.
+/// `ARAKOON_SEED=N` chooses which; with `ARAKOON_TRACE` set all its events are printed.
 #[test]
 fn one_seed() {
     let seed = match std::env::var("ARAKOON_SEED") {
         Err(_) => 4711,
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("ARAKOON_SEED is {text:?}")),
     };
-    let done = run(Plan::new(seed));
+    let done = run_traced(Plan::new(seed), std::env::var("ARAKOON_TRACE").is_ok());
     println!("seed {seed}: {}", done.summary());
     assert!(done.failure.is_none(), "{}", done.report());
 }

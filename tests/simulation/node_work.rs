@@ -137,6 +137,7 @@ impl World {
                 return self.end_if_failed(node);
             }
         };
+        self.note(node, "log read", (from.0, entries.len() as u64));
         self.input(node, Input::Read(purpose, entries));
     }
 

@@ -44,10 +44,17 @@ impl Done {
     }
 }
 
-/// Runs one seed. A panic inside the node code is a failure like any other.
+/// Runs one seed.
 pub fn run(plan: Plan) -> Done {
+    run_traced(plan, false)
+}
+
+/// Runs one seed; prints each event at once, if `live`. A panic inside the node code is a failure
+/// like any other.
+pub fn run_traced(plan: Plan, live: bool) -> Done {
     let plan_text = format!("{plan:?}");
     let mut world = World::new(plan);
+    world.trace.live = live;
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     if let Err(panic) = ended {
         let text = panic.downcast_ref::<String>().cloned();

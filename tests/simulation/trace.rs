@@ -18,11 +18,25 @@ pub struct Trace {
     lines: VecDeque<Line>,
     hash: u64,
     events: u64,
+    /// Print each line at once.
+    pub live: bool,
+}
+
+impl Line {
+    fn text(&self) -> String {
+        let Line { at_us, node, what, numbers } = self;
+        let place = match node {
+            254.. => "--".to_owned(),
+            node => format!("n{}", node + 1),
+        };
+        let seconds = *at_us as f64 / 1e6;
+        format!("{seconds:12.6} {place} {what} {} {}\n", numbers.0, numbers.1)
+    }
 }
 
 impl Trace {
     pub fn new() -> Trace {
-        Trace { lines: VecDeque::with_capacity(LINES_KEPT), hash: 0xcbf2_9ce4_8422_2325, events: 0 }
+        Trace { lines: VecDeque::with_capacity(LINES_KEPT), hash: 0xcbf2_9ce4_8422_2325, events: 0, live: false }
     }
 
     pub fn note(&mut self, at_us: u64, node: usize, what: &'static str, numbers: (u64, u64)) {
@@ -35,7 +49,11 @@ impl Trace {
         if self.lines.len() == LINES_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(Line { at_us, node: node as u8, what, numbers });
+        let line = Line { at_us, node: node as u8, what, numbers };
+        if self.live {
+            print!("{}", line.text());
+        }
+        self.lines.push_back(line);
     }
 
     /// Adds something to the hash only.
@@ -53,15 +71,6 @@ impl Trace {
 
     /// The last events, a line each.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        for Line { at_us, node, what, numbers } in &self.lines {
-            let place = match node {
-                254.. => "--".to_owned(),
-                node => format!("n{}", node + 1),
-            };
-            let seconds = *at_us as f64 / 1e6;
-            text += &format!("{seconds:12.6} {place} {what} {} {}\n", numbers.0, numbers.1);
-        }
-        text
+        self.lines.iter().map(Line::text).collect()
     }
 }
