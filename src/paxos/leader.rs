@@ -59,6 +59,13 @@ pub(super) struct Progress {
     behind: bool,
 }
 
+/// What a heartbeat's answer says about the lease.
+pub(super) struct HeartbeatGrant {
+    /// When we asked, by our own clock.
+    pub sent_at_us: u64,
+    pub granted: bool,
+}
+
 /// The leader's own state.
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -253,10 +260,11 @@ impl Replica {
         from: NodeId,
         incarnation: Incarnation,
         ballot: Ballot,
-        sent_at_us: u64,
-        granted: bool,
+        grant: HeartbeatGrant,
         index: Index,
+        vote: bool,
     ) {
+        let HeartbeatGrant { sent_at_us, granted } = grant;
         let member = self.is_member(from, incarnation);
         let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
         let now_us = self.now_us;
@@ -268,6 +276,7 @@ impl Replica {
             let at_us = if from_answer { now_us } else { sent_at_us };
             progress.granted_us = progress.granted_us.max(Some(at_us));
         }
+        progress.votes |= vote;
         if index > progress.matched {
             progress.acknowledge(index, now_us);
         }
@@ -544,10 +553,10 @@ impl Progress {
         if self.next <= self.matched {
             self.next = self.matched.next();
         }
-        if let Flow::Probe { .. } = self.flow {
-            if self.in_flight.is_empty() {
-                self.flow = Flow::Stream;
-            }
+        if let Flow::Probe { .. } = self.flow
+            && self.in_flight.is_empty()
+        {
+            self.flow = Flow::Stream;
         }
     }
 }
