@@ -20,7 +20,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
 use crate::node::{Ended, Input, Mailbox, Node, NodeMessage, Outbox, Surroundings, clock};
-use crate::paxos::{Incarnation, NodeId, Settings};
+use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
 use crate::server::limits::ConnectionLimits;
@@ -271,6 +271,8 @@ impl Outbox for Arc<PeerOutbox> {
         if let Some(peers) = self.0.get() {
             let channel = match message {
                 NodeMessage::HeadChunk(_) => Channel::Bulk,
+                NodeMessage::Paxos(Message::Heartbeat { .. } | Message::HeartbeatReply { .. })
+                | NodeMessage::Stamp { .. } => Channel::Pulse,
                 _ => Channel::Stream,
             };
             // In vain is fine: whoever needs it sends it again.

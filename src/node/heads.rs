@@ -140,11 +140,7 @@ impl HeadDirectory {
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
     /// called now and then with the bytes done, to slow the work down.
-    pub fn write(
-        &self,
-        frozen: &Frozen,
-        pace: impl FnMut(u64),
-    ) -> Result<HeadInfo, HeadFileError> {
+    pub fn write(&self, frozen: &Frozen, pace: impl FnMut(u64)) -> Result<HeadInfo, HeadFileError> {
         let written = self.try_write(frozen, pace);
         if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
             self.remove_if_there(&self.directory.join(WRITING))?;

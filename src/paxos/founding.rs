@@ -81,6 +81,8 @@ impl Replica {
         // A founder that has not voted yet, or a new life that has no vote yet.
         self.state.voting = known == me;
         self.state.members = members;
+        // Known members make a candidate: not before the first seat had its time to lead.
+        self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
         self.save_state();
         self.after_saves(Deferred::Founded { announce: false });
     }

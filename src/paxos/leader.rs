@@ -219,12 +219,13 @@ impl Replica {
 
     /// An unanswered window is sent again from its start, one message at a time.
     fn resend(&mut self) {
-        let (now_us, resend_us) = (self.now_us, self.settings.resend_us());
-        let Some(leading) = self.leading() else { return };
+        let now_us = self.now_us;
+        let Role::Leader(leading) = &mut self.role else { return };
         for progress in &mut leading.progress {
+            let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
             let stuck = !progress.in_flight.is_empty()
                 && progress.flow == Flow::Stream
-                && now_us >= progress.moved_at_us + resend_us;
+                && now_us >= progress.moved_at_us + patience_us;
             if stuck {
                 progress.next = progress.matched.next();
                 progress.restart(now_us);
@@ -421,7 +422,7 @@ impl Replica {
         progress.in_flight_bytes += bytes;
         progress.next = end.next();
         if let Flow::Probe { .. } | Flow::Reading = progress.flow {
-            let waiting_until_us = self.now_us + self.settings.resend_us();
+            let waiting_until_us = self.now_us + self.settings.resend_entries_us(bytes);
             progress.flow = Flow::Probe { waiting_until_us };
         }
         let chosen = self.chosen;

@@ -23,9 +23,8 @@ fn an_idle_node_hardly_uses_the_processor() {
     let cluster = Cluster::start();
     // Until the first head, layer and segment are through.
     std::thread::sleep(Duration::from_secs(1));
-    let used = || -> Vec<Duration> {
-        (0..3).map(|seat| processor_time(cluster.pid(seat))).collect()
-    };
+    let used =
+        || -> Vec<Duration> { (0..3).map(|seat| processor_time(cluster.pid(seat))).collect() };
     let (before, started) = (used(), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
     let (after, elapsed) = (used(), started.elapsed());

@@ -21,7 +21,8 @@ fn memory_mib(pid: u32) -> u64 {
 
 #[test]
 fn too_large_a_value_is_refused_with_its_size_and_the_limit() {
-    let cluster = Cluster::start();
+    // Three nodes on one disk: 16 MiB each must be synced within the bound, two leases.
+    let cluster = Cluster::start_with("lease = \"2s\"");
     let master = cluster.master();
     let mut client = Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it is there");
 
@@ -35,7 +36,10 @@ fn too_large_a_value_is_refused_with_its_size_and_the_limit() {
     let answer = client.call(&["SET", "kk", &most]).expect("an answer");
     let expected = "ERR key and value are 16777216 bytes together, the limit is below 16777216";
     assert_eq!(answer, Reply::error(expected));
-    assert_eq!(client.call(&["PING"]).expect("the connection lives on"), Reply::Simple("PONG".into()));
+    assert_eq!(
+        client.call(&["PING"]).expect("the connection lives on"),
+        Reply::Simple("PONG".into())
+    );
 
     let answer = client.call(&["SET", "k", &"v".repeat(17 << 20)]).expect("an answer");
     let Reply::Error(text) = &answer else { panic!("17 MiB are answered {answer:?}") };
