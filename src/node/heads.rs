@@ -57,6 +57,14 @@ pub enum HeadFileError {
     },
 }
 
+impl HeadFileError {
+    /// There was no room for it.
+    pub fn is_full_disk(&self) -> bool {
+        let HeadFileError::Io { error, .. } = self else { return false };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A head that is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadInfo {
@@ -132,7 +140,15 @@ impl HeadDirectory {
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
     /// called now and then with the bytes done, to slow the work down.
-    pub fn write(
+    pub fn write(&self, frozen: &Frozen, pace: impl FnMut(u64)) -> Result<HeadInfo, HeadFileError> {
+        let written = self.try_write(frozen, pace);
+        if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
+            self.remove_if_there(&self.directory.join(WRITING))?;
+        }
+        written
+    }
+
+    fn try_write(
         &self,
         frozen: &Frozen,
         mut pace: impl FnMut(u64),
@@ -219,14 +235,20 @@ impl HeadDirectory {
         }))
     }
 
-    /// Adds a part to a head that is being fetched. Returns how much of it is here.
+    /// Adds a part to a head that is being fetched. Returns how much of it is here: 0 when there is
+    /// nothing for the part to follow.
     pub fn keep(&self, chunk: &HeadChunk) -> Result<u64, HeadFileError> {
         let path = self.part_path(chunk.name);
         if chunk.offset_bytes == 0 {
             self.remove_if_there(&path)?;
             self.disk.open(&path, Open::CreateNew).map_err(io_at(&path))?;
         }
-        let file = self.disk.open(&path, Open::Write).map_err(io_at(&path))?;
+        let file = match self.disk.open(&path, Open::Write) {
+            Ok(file) => file,
+            // Adopted or removed meanwhile: the part was repeated.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(io_at(&path)(error)),
+        };
         file.write_at(&chunk.bytes, chunk.offset_bytes).map_err(io_at(&path))?;
         Ok(chunk.offset_bytes + chunk.bytes.len() as u64)
     }

@@ -129,9 +129,7 @@ impl Session {
         match no_result {
             NoResult::Again => Taken::Later,
             // A head is taking the store's place.
-            NoResult::Failed(StoreError::Replaced) => {
-                self.emit(Refusal::Loading.reply(key), out)
-            }
+            NoResult::Failed(StoreError::Replaced) => self.emit(Refusal::Loading.reply(key), out),
             NoResult::Failed(error) => self.store_failed(error, backend),
             NoResult::Refused(refusal) => self.emit(for_a_read(refusal).reply(key), out),
         }
