@@ -148,6 +148,8 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         limits.clients_max,
         fatal.clone(),
     ));
+    let answers = backend.answers().clone();
+    tokio::spawn(async move { answers.run().await });
     let shared = Arc::new(Shared::new(incarnation.0 ^ clock::boot_us()));
     let listener = ClientListener::start(clients, limits, move |client| {
         SessionHandler::new(shared.clone(), client, backend.clone())
