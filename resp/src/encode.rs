@@ -3,7 +3,7 @@
 //! Lengths and integers are written through a buffer on the stack and appended once: this runs for
 //! every command, and `format!` would cost more than all the rest.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use crate::number::format_double;
 use crate::reply::{Protocol, Reply};
@@ -110,21 +110,10 @@ fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-impl From<i64> for Reply {
-    fn from(value: i64) -> Reply {
-        Reply::Integer(value)
-    }
-}
-
-impl From<Bytes> for Reply {
-    fn from(bytes: Bytes) -> Reply {
-        Reply::Bulk(bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn encoded(reply: &Reply, protocol: Protocol) -> String {
         let mut out = BytesMut::new();

@@ -155,11 +155,6 @@ impl RequestDecoder {
         }
     }
 
-    /// True between two requests: the bytes still in the buffer, if any, were not looked at.
-    pub fn is_between_requests(&self) -> bool {
-        matches!(self.expect, Expect::Start) && self.scanned == 0
-    }
-
     /// Cuts the next whole request off the front of `buffer`; `None`: more bytes are needed.
     /// Between calls the caller only appends to the buffer. After an error the decoder and the
     /// buffer are of no further use.

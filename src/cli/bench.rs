@@ -7,6 +7,7 @@
 //! Left out: fixed arrival rates; other key distributions than uniform.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,11 +99,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the load generator")?;
     let outcome = runtime.block_on(measure(args, addresses))?;
-    if args.json {
-        println!("{:#}", summary::json(args, &outcome));
+    super::print(&if args.json {
+        format!("{:#}\n", summary::json(args, &outcome))
     } else {
-        print!("{}", summary::text(args, &outcome));
-    }
+        summary::text(args, &outcome)
+    })?;
     let answered = outcome.totals.count() > 0;
     Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -124,7 +125,7 @@ fn find_addresses(connect: &str) -> anyhow::Result<Vec<String>> {
 async fn measure(args: &BenchArgs, addresses: Vec<String>) -> anyhow::Result<Outcome> {
     let shared = Arc::new(Shared::new(addresses));
     if args.mix.reads() && !args.no_fill {
-        eprintln!("filling {} keys ...", args.keys);
+        say(&format!("filling {} keys ...", args.keys));
         load::fill(&shared, args).await?;
     }
     let begin = Instant::now() + Duration::from_secs(args.warmup);
@@ -156,8 +157,13 @@ async fn show_progress(plan: &Plan, shared: &Shared) {
         let answered = shared.answered.load(Ordering::Relaxed);
         let rate = (answered - answered_before) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         answered_before = answered;
-        let phase = if next <= plan.begin { "warm-up" } else { "measuring" };
+        let phase = if since < plan.begin { "warm-up" } else { "measuring" };
         let errors: u64 = shared.errors().values().sum();
-        eprintln!("{phase}: {rate:.0} commands/s, {errors} errors");
+        say(&format!("{phase}: {rate:.0} commands/s, {errors} errors"));
     }
+}
+
+fn say(progress: &str) {
+    // The load goes on when nobody reads this.
+    let _ = writeln!(std::io::stderr(), "{progress}");
 }

@@ -1,35 +1,27 @@
 //! A small blocking client: one command, one reply, and a deadline for both.
 //!
-//! For `status` and `dev`, which ask a node one thing and must not hang on it. Knows the RESP2
-//! replies only, bounded in size and depth. Left out: pipelining, RESP3, reconnecting.
+//! For `status` and `dev`, which ask a node one thing and must not hang on it. Left out:
+//! pipelining, reconnecting.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// The longest string or line that is read.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Arrays inside arrays.
-const DEPTH_MAX: usize = 8;
+use bytes::BytesMut;
+use resp::{Reply, ReplyDecoder, encode_request};
 
-/// What a server answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// `+OK`
-    Simple(String),
-    /// `-ERR ...`, its code included.
-    Error(String),
-    /// `:1`
-    Integer(i64),
-    /// A string; none for nil.
-    Bulk(Option<Vec<u8>>),
-    /// Answers in order; nil arrays are empty.
-    Array(Vec<Answer>),
-}
+/// The longest string in a reply.
+const BULK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The most values in a reply.
+const ITEMS_MAX: usize = 1024 * 1024;
+/// Room for reading at a time.
+const READ_BYTES: usize = 16 * 1024;
 
 /// A connection to one server.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: TcpStream,
+    decoder: ReplyDecoder,
+    received: BytesMut,
     deadline: Instant,
 }
 
@@ -50,7 +42,12 @@ impl Client {
     fn connect_to(address: SocketAddr, deadline: Instant) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::new(stream), deadline })
+        Ok(Client {
+            stream,
+            decoder: ReplyDecoder::new(BULK_BYTES_MAX, ITEMS_MAX),
+            received: BytesMut::new(),
+            deadline,
+        })
     }
 
     /// Gives what follows another `timeout`.
@@ -58,101 +55,35 @@ impl Client {
         self.deadline = Instant::now() + timeout;
     }
 
-    /// Sends one command and waits for its reply.
-    pub fn call(&mut self, arguments: &[&[u8]]) -> io::Result<Answer> {
-        let mut request = Vec::new();
-        encode(&mut request, arguments);
-        self.stream.get_ref().set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.get_mut().write_all(&request)?;
-        self.read(0)
-    }
-
-    fn read(&mut self, depth: usize) -> io::Result<Answer> {
-        let line = self.line()?;
-        let Some((kind, rest)) = line.split_at_checked(1) else { return Err(bad("empty line")) };
-        match kind {
-            "+" => Ok(Answer::Simple(rest.to_string())),
-            "-" => Ok(Answer::Error(rest.to_string())),
-            ":" => Ok(Answer::Integer(number(rest)?)),
-            "$" => match number(rest)? {
-                -1 => Ok(Answer::Bulk(None)),
-                length => self.bulk(length).map(|bytes| Answer::Bulk(Some(bytes))),
-            },
-            "*" => {
-                let count = number(rest)?.max(0);
-                if depth == DEPTH_MAX || count > BYTES_MAX as i64 {
-                    return Err(bad("array too deep or too long"));
-                }
-                let mut answers = Vec::new();
-                for _ in 0..count {
-                    answers.push(self.read(depth + 1)?);
-                }
-                Ok(Answer::Array(answers))
+    /// Sends one command and waits for its reply. After an error the connection is of no more use:
+    /// a late reply would be taken for the next one's.
+    pub fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> io::Result<Reply> {
+        let mut request = BytesMut::new();
+        encode_request(arguments, &mut request);
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write_all(&request)?;
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            let reply = self
+                .decoder
+                .decode(&mut self.received)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if let Some(reply) = reply {
+                return Ok(reply);
             }
-            _ => Err(bad("not a RESP2 reply")),
-        }
-    }
-
-    fn bulk(&mut self, length: i64) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(length).map_err(|_| bad("negative length"))?;
-        if length > BYTES_MAX {
-            return Err(bad("string too long"));
-        }
-        let mut bytes = Vec::new();
-        while bytes.len() < length + 2 {
-            self.arm()?;
-            let available = self.stream.fill_buf()?;
-            if available.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let taken = available.len().min(length + 2 - bytes.len());
-            bytes.extend_from_slice(&available[..taken]);
-            self.stream.consume(taken);
-        }
-        bytes.truncate(length);
-        Ok(bytes)
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            self.arm()?;
-            let left = BYTES_MAX.saturating_sub(line.len()) as u64;
-            if (&mut self.stream).take(left).read_until(b'\n', &mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            // The deadline, not each read, bounds the wait: what is left is the read's timeout.
+            self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+            match self.stream.read(&mut bytes)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => self.received.extend_from_slice(&bytes[..length]),
             }
         }
-        let text = String::from_utf8(line).map_err(|_| bad("line is not UTF-8"))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_string())
-    }
-
-    /// The deadline, not each read, bounds the wait: what is left becomes the read's timeout.
-    fn arm(&self) -> io::Result<()> {
-        self.stream.get_ref().set_read_timeout(Some(left(self.deadline)?))
-    }
-}
-
-/// Appends a command as clients send it.
-pub fn encode(buffer: &mut Vec<u8>, arguments: &[&[u8]]) {
-    buffer.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
-    for argument in arguments {
-        buffer.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-        buffer.extend_from_slice(argument);
-        buffer.extend_from_slice(b"\r\n");
     }
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-fn number(text: &str) -> io::Result<i64> {
-    text.parse().map_err(|_| bad("not a number"))
-}
-
-fn bad(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }
 
 #[cfg(test)]
@@ -162,7 +93,7 @@ mod tests {
     use super::*;
 
     /// A server that answers the first bytes it gets with `reply`, then closes.
-    fn answer_of(reply: &'static [u8]) -> io::Result<Answer> {
+    fn answer_of(reply: &'static [u8]) -> io::Result<Reply> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?.to_string();
         let server = std::thread::spawn(move || -> io::Result<Vec<u8>> {
@@ -172,27 +103,21 @@ mod tests {
             stream.write_all(reply)?;
             Ok(request[..length].to_vec())
         });
-        let answer = Client::connect(&address, Duration::from_secs(5))?.call(&[b"PING", b""]);
+        let answer = Client::connect(&address, Duration::from_secs(5))?.call(&["PING", ""]);
         let request = server.join().expect("the server does not panic")?;
         assert_eq!(request, b"*2\r\n$4\r\nPING\r\n$0\r\n\r\n");
         answer
     }
 
     #[test]
-    fn each_kind_of_reply_is_read() -> io::Result<()> {
-        assert_eq!(answer_of(b"+OK\r\n")?, Answer::Simple("OK".into()));
-        assert_eq!(answer_of(b"-ERR no\r\n")?, Answer::Error("ERR no".into()));
-        assert_eq!(answer_of(b"$4\r\na\r\nb\r\n")?, Answer::Bulk(Some(b"a\r\nb".to_vec())));
-        assert_eq!(
-            answer_of(b"*3\r\n:-7\r\n$-1\r\n*-1\r\n")?,
-            Answer::Array(vec![Answer::Integer(-7), Answer::Bulk(None), Answer::Array(vec![])])
-        );
+    fn one_reply_is_read() -> io::Result<()> {
+        assert_eq!(answer_of(b"$4\r\na\r\nb\r\n")?, Reply::bulk("a\r\nb"));
         Ok(())
     }
 
     #[test]
-    fn garbage_is_an_error() {
-        for garbage in [&b"hello\r\n"[..], b"\r\n", b"$99999999999\r\n", b"*1\r\n", b"$-2\r\n"] {
+    fn garbage_and_cut_replies_are_errors() {
+        for garbage in [&b"hello\r\n"[..], b"$99999999999\r\n", b"$4\r\nab", b""] {
             assert!(answer_of(garbage).is_err(), "{garbage:?}");
         }
     }
@@ -203,7 +128,7 @@ mod tests {
         let address = listener.local_addr()?.to_string();
         let started = Instant::now();
         let error = Client::connect(&address, Duration::from_millis(50))?
-            .call(&[b"PING"])
+            .call(&["PING"])
             .expect_err("nobody answers");
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
         assert!(started.elapsed() < Duration::from_secs(5));

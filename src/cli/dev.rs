@@ -72,6 +72,8 @@ impl Dev {
         events: &Receiver<Event>,
         children: &mut Children,
     ) -> anyhow::Result<ExitCode> {
+        // Exits wait a moment, so that what a node wrote last is shown before the word of its end.
+        let mut exits = VecDeque::new();
         loop {
             match events.recv_timeout(POLL_EVERY) {
                 Ok(Event::Line { seat, line }) => self.show(seat, &line),
@@ -81,12 +83,20 @@ impl Dev {
                 // The signal thread holds a sender as long as it lives.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            for (seat, exit) in children.exited()? {
-                self.release();
-                self.show(seat, &format!("died: {exit}"));
-            }
-            if children.are_gone() {
+            let due = Instant::now() + POLL_EVERY;
+            exits.extend(children.exited()?.into_iter().map(|(seat, exit)| (due, seat, exit)));
+            let are_gone = children.are_gone();
+            if are_gone {
                 self.drain(events);
+            }
+            while let Some((due, seat, exit)) = exits.front()
+                && (are_gone || *due <= Instant::now())
+            {
+                self.release();
+                self.show(*seat, &format!("died: {exit}"));
+                exits.pop_front();
+            }
+            if are_gone {
                 anyhow::bail!("all nodes are gone; their last lines say why");
             }
         }
@@ -103,8 +113,11 @@ impl Dev {
         children.terminate();
         let deadline = Instant::now() + STOP_WITHIN;
         while !children.are_gone() && Instant::now() < deadline {
-            if let Ok(Event::Line { seat, line }) = events.recv_timeout(POLL_EVERY) {
-                self.show(seat, &line);
+            match events.recv_timeout(POLL_EVERY) {
+                Ok(Event::Line { seat, line }) => self.show(seat, &line),
+                // Asked twice: no more waiting.
+                Ok(Event::Stop) => break,
+                _ => {}
             }
             for (seat, exit) in children.exited()? {
                 self.show(seat, &format!("stopped: {exit}"));
@@ -113,7 +126,7 @@ impl Dev {
         self.drain(events);
         let killed = children.kill()?;
         for seat in &killed {
-            self.show(*seat, &format!("killed: it did not stop within {}s", STOP_WITHIN.as_secs()));
+            self.show(*seat, "killed: it did not stop in time");
         }
         Ok(if killed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

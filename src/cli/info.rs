@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use super::client::{Answer, Client};
+use resp::Reply;
+
+use super::client::Client;
 
 /// One node's answer to `INFO arakoon`: its `key:value` lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,9 +26,11 @@ pub struct Member {
 impl Report {
     /// Asks the node at `address`, which has `timeout` for everything.
     pub fn ask(address: &str, timeout: Duration) -> io::Result<Report> {
-        match Client::connect(address, timeout)?.call(&[b"INFO", b"arakoon"])? {
-            Answer::Bulk(Some(text)) => Ok(Report::parse(&String::from_utf8_lossy(&text))),
-            Answer::Error(text) => Err(io::Error::other(text)),
+        match Client::connect(address, timeout)?.call(&["INFO", "arakoon"])? {
+            Reply::Bulk(text) | Reply::Verbatim(_, text) => {
+                Ok(Report::parse(&String::from_utf8_lossy(&text)))
+            }
+            Reply::Error(text) => Err(io::Error::other(text)),
             other => Err(io::Error::other(format!("INFO answered {other:?}"))),
         }
     }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 pub mod bench;
@@ -150,6 +151,11 @@ pub fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "arakoon: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Writes to stdout; an error, not a panic, when nobody reads it any more.
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write the output")
 }
 
 #[cfg(test)]

@@ -1,13 +1,45 @@
 //! `arakoon serve`: one node in this process.
 
-use std::process::ExitCode;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::ServeArgs;
 use crate::config::Config;
-use crate::paxos::NodeId;
+use crate::disk::{Disk, RealDisk};
+use crate::node::recovery::{self, NodeSettings, OpenedNode};
+use crate::node::runtime::Fatal;
+use crate::node::{Ended, Input, Mailbox, Node, NodeMessage, Outbox, Surroundings, clock};
+use crate::paxos::{Incarnation, NodeId, Settings};
+use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
+use crate::server::Shared;
+use crate::server::limits::ConnectionLimits;
+use crate::server::listener::ClientListener;
+use crate::server::node::{NodeBackend, SessionHandler};
+use crate::server::registry::ClientRegistry;
+use crate::store::{
+    EngineChoice, RealFile, StoreOptions, StorePlace, boot_id, engine_panic_is_caught,
+};
+use crate::transaction_log;
+
+/// The exit code of a node whose disk failed.
+const EXIT_STORAGE_FAILED: i32 = 3;
+/// How long clients may take to get their last replies at a stop.
+const CLIENTS_FINISH: Duration = Duration::from_millis(200);
+/// How often a node is looked at that may end by itself.
+const END_LOOKED_FOR_EVERY: Duration = Duration::from_millis(20);
+/// Bytes that may wait for one other node.
+const PEER_QUEUE_BYTES: usize = 64 << 20;
 
 /// What a node needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +75,229 @@ pub fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     for warning in options.config.warnings() {
         tracing::warn!("{warning}");
     }
-    let node = options.config.node(options.seat);
+    end_the_process_on_panic();
+    let fatal: Fatal = Arc::new(|reason| {
+        tracing::error!("{reason}");
+        tracing::error!("the node stops at once; nothing is retried on a failing disk");
+        std::process::exit(EXIT_STORAGE_FAILED);
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tokio")
+        .build()
+        .context("cannot start Tokio")?;
+    match runtime.block_on(serve(&options, &fatal))? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Outlived(above) => {
+            drop(runtime);
+            begin_again(&options, above)
+        }
+    }
+}
+
+async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
+    let (config, seat) = (&options.config, options.seat);
+    let node = config.node(seat);
+    std::fs::create_dir_all(&node.dir)
+        .with_context(|| format!("cannot create {}", node.dir.display()))?;
+    let _lock = lock(&node.dir)?;
+    let clients = TcpListener::bind(&node.client)
+        .await
+        .with_context(|| format!("cannot listen for clients on {}", node.client))?;
+    let opened = open(options, Incarnation(0))?;
+    let incarnation = opened.start.settings.incarnation;
     tracing::info!(
         node = node.name,
-        cluster = options.config.cluster.id,
-        client = node.client,
+        cluster = config.cluster.id,
         dir = %node.dir.display(),
-        "starting"
+        %incarnation,
+        last = %opened.start.recovered.last,
+        applied = %opened.start.applied.index,
+        "starts"
     );
-    bail!("not built yet: the node itself")
+    let registry = Arc::new(OnceLock::<Arc<ClientRegistry>>::new());
+    let outbox = Arc::new(PeerOutbox::default());
+    let surroundings = Surroundings {
+        directory: node.dir.clone(),
+        disk: Arc::new(RealDisk),
+        outbox: Box::new(outbox.clone()),
+        close_clients: {
+            let registry = registry.clone();
+            Arc::new(move || {
+                if let Some(registry) = registry.get() {
+                    registry.close_clients(|client| !client.is_readonly());
+                }
+            })
+        },
+        log_keep_bytes: config.cluster.log_keep_bytes,
+        fatal: fatal.clone(),
+    };
+    let running = Node::start(opened, surroundings).context("cannot start the node's threads")?;
+    if !options.alone {
+        let peers = listen_to_peers(config, seat, incarnation, running.inbox()).await?;
+        assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
+    }
+
+    let limits = ConnectionLimits::default();
+    let backend = Arc::new(NodeBackend::new(
+        running.handle().clone(),
+        config.clone(),
+        seat,
+        limits.clients_max,
+        fatal.clone(),
+    ));
+    let shared = Arc::new(Shared::new(incarnation.0 ^ clock::boot_us()));
+    let listener = ClientListener::start(clients, limits, move |client| {
+        SessionHandler::new(shared.clone(), client, backend.clone())
+    });
+    assert!(registry.set(listener.registry().clone()).is_ok(), "the registry is set once");
+    tracing::info!(address = node.client, "ready for clients");
+
+    wait_for_the_end(&running).await?;
+    listener.shutdown(CLIENTS_FINISH).await;
+    if let Some(peers) = outbox.0.get() {
+        peers.shutdown().await;
+    }
+    tokio::task::spawn_blocking(|| running.join()).await.context("the node did not end in order")
+}
+
+/// Returns when the node has handed over after a signal, or has ended by itself.
+async fn wait_for_the_end(running: &Node) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+    let mut look = tokio::time::interval(END_LOOKED_FOR_EVERY);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = look.tick() => {
+                if running.has_ended() {
+                    return Ok(());
+                }
+                continue;
+            }
+        }
+        tracing::info!("stops: hands over what it leads");
+        running.stop();
+    }
+}
+
+fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode> {
+    let (config, seat) = (&options.config, options.seat);
+    let node = config.node(seat);
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let log_directory = node.dir.join("log");
+    disk.create_directory(&log_directory)
+        .with_context(|| format!("cannot create {}", log_directory.display()))?;
+    let place = StorePlace {
+        engine: EngineChoice::Sled {
+            directory: node.dir.join("store"),
+            cache_capacity_bytes: node.cache_bytes,
+            flush_every_ms: 500,
+        },
+        journal: Box::new(RealFile::new(node.dir.join("store.journal"))),
+        trust: Box::new(RealFile::new(log_directory.join("store.trust"))),
+        boot_id: boot_id().context("cannot read the machine's boot id")?,
+    };
+    let lease_us = config.cluster.lease.as_micros() as u64;
+    let mut paxos = Settings::new(seat, Incarnation(0), config.nodes.len(), lease_us);
+    paxos.zones = config.nodes.iter().filter_map(|node| node.zone.clone()).collect();
+    let settings = NodeSettings {
+        cluster_id: config.cluster.id.clone(),
+        node_name: node.name.clone(),
+        paxos,
+        client_addresses: config.nodes.iter().map(|node| node.client.clone()).collect(),
+        store: StoreOptions {
+            cache_bytes: node.cache_bytes,
+            spill_directory: Some(node.dir.join("spill")),
+            ..StoreOptions::default()
+        },
+        log: transaction_log::Options::with_segment_bytes(config.cluster.log_segment_bytes),
+        head_every_bytes: config.cluster.head_every_bytes,
+    };
+    // Unique: two lives of a node never begin in the same millisecond with the same random bits.
+    let mut random = fastrand::Rng::new();
+    let fresh = Incarnation(clock::wall_ms() << 20 | random.u64(..1 << 20));
+    let (seed, now_us) = (random.u64(..), clock::boot_us());
+    Ok(recovery::open(&disk, &node.dir, place, settings, fresh, above, seed, now_us)?)
+}
+
+/// The cluster knows a later life of this node than the one just begun (its clock stood lower): a
+/// higher one is written down, and the program starts anew in place.
+fn begin_again(options: &ServeOptions, above: Incarnation) -> anyhow::Result<ExitCode> {
+    drop(open(options, above)?);
+    let program = std::env::current_exe().context("cannot find this program's file")?;
+    let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    Err(error).context("cannot start anew")
+}
+
+async fn listen_to_peers(
+    config: &Config,
+    seat: NodeId,
+    incarnation: Incarnation,
+    inbox: Arc<Mailbox<Input>>,
+) -> anyhow::Result<Peers> {
+    let address = &config.node(seat).peer;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen for the other nodes on {address}"))?;
+    let peers = PeersConfig {
+        cluster_id: config.cluster.id.clone(),
+        node: seat,
+        nodes: config
+            .nodes
+            .iter()
+            .map(|node| PeerAddress { name: node.name.clone(), address: node.peer.clone() })
+            .collect(),
+        fingerprint: config.fingerprint(),
+        queue_bytes_max: PEER_QUEUE_BYTES,
+    };
+    let on_frame =
+        move |from, incarnation, _channel, frame: Bytes| match NodeMessage::decode(&frame) {
+            Some(message) => inbox.push(Input::Message { from, incarnation, message }),
+            None => tracing::warn!(%from, bytes = frame.len(), "dropped what is no message"),
+        };
+    Ok(Peers::start(peers, listener, incarnation, Arc::new(on_frame)))
+}
+
+/// The connections to the other nodes, once they are there; a node alone has none.
+#[derive(Default)]
+struct PeerOutbox(OnceLock<Peers>);
+
+impl Outbox for Arc<PeerOutbox> {
+    fn send(&self, to: NodeId, message: &NodeMessage) {
+        if let Some(peers) = self.0.get() {
+            let channel = match message {
+                NodeMessage::HeadChunk(_) => Channel::Bulk,
+                _ => Channel::Stream,
+            };
+            // In vain is fine: whoever needs it sends it again.
+            let _ = peers.send(to, channel, message.encode());
+        }
+    }
+}
+
+/// Two processes on one directory would ruin it.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("{}: another process uses this directory", directory.display()),
+    }
+}
+
+/// A broken invariant must not leave half a node running.
+fn end_the_process_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if engine_panic_is_caught() {
+            return; // It becomes an error that says more.
+        }
+        print(panic);
+        std::process::abort();
+    }));
 }
 
 /// Has the kernel kill this process when the thread of the parent that started it ends.

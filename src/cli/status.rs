@@ -36,11 +36,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("write --config FILE or --connect HOST:PORT"),
     };
     let status = ClusterStatus::ask(&members);
-    if args.json {
-        println!("{:#}", status.to_json());
-    } else {
-        print!("{}", status.to_text());
-    }
+    super::print(&if args.json { format!("{:#}\n", status.to_json()) } else { status.to_text() })?;
     Ok(if status.serves() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -78,6 +74,9 @@ pub fn ask_all(members: &[Member]) -> Vec<Result<Report, String>> {
 fn members_from(address: &str) -> anyhow::Result<Vec<Member>> {
     let report = Report::ask(address, ANSWER_WITHIN)
         .with_context(|| format!("{address} does not say who its nodes are"))?;
+    if report.text("role").is_empty() {
+        anyhow::bail!("{address} answers, but is no Arakoon node");
+    }
     let members = report.members();
     if members.is_empty() {
         return Ok(vec![Member {

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod batch;
 pub mod connection;
 pub mod counters;
+pub mod describe;
 pub mod expiry;
 pub mod glob;
 pub mod keys;

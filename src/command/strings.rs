@@ -218,7 +218,6 @@ impl<'a> SetCall<'a> {
         let mut time = None;
         let mut options = args[3..].iter();
         while let Some(option) = options.next() {
-            let timed = call.keep_deadline || time.is_some();
             if is(option, "NX") && call.condition.is_none_or(|old| old == Condition::Absent) {
                 call.condition = Some(Condition::Absent);
             } else if is(option, "XX") && call.condition.is_none_or(|old| old == Condition::Present)
@@ -228,8 +227,8 @@ impl<'a> SetCall<'a> {
                 call.get = true;
             } else if is(option, "KEEPTTL") && time.is_none() {
                 call.keep_deadline = true;
-            } else if let (Some(form), false) = (TimeForm::of_option(option), timed) {
-                time = Some((options.next().ok_or(SYNTAX)?, form));
+            } else if let (Some(form), false) = (TimeForm::of_option(option), call.keep_deadline) {
+                time = Some((next_time(&mut options, form, time)?, form));
             } else {
                 return Err(SYNTAX);
             }
@@ -268,6 +267,11 @@ impl<'a> SetCall<'a> {
 
     /// Sets the key unless its condition fails; `Some(old)` with the old key if it was set.
     fn run(&self, keyspace: &mut Keyspace) -> Result<SetResult, super::outcome::Failure> {
+        // Refused even when the condition would fail.
+        let deadline_ms = match self.time {
+            Some(time) => time.deadline_ms(keyspace.clock_ms(), self.name)?,
+            None => 0,
+        };
         let old = keyspace.find(self.key)?;
         let value = match (&old, self.get) {
             (Some(old), true) => Some(string_of(old)?),
@@ -280,14 +284,25 @@ impl<'a> SetCall<'a> {
         };
         if allowed {
             let old = old.as_ref().map(|old| &old.header);
-            let deadline_ms = match self.time {
-                Some(time) => time.deadline_ms(keyspace.clock_ms(), self.name)?,
-                None if self.keep_deadline => old.map_or(0, |old| old.deadline_ms),
-                None => 0,
+            let deadline_ms = match old {
+                Some(old) if self.keep_deadline => old.deadline_ms,
+                _ => deadline_ms,
             };
             keyspace.put_string(self.key, self.value, deadline_ms, old);
         }
         Ok(SetResult { done: allowed, old: value })
+    }
+}
+
+/// The argument of a time option. It may come again in the same form, and the last one counts.
+fn next_time<'a>(
+    options: &mut std::slice::Iter<'a, Bytes>,
+    form: TimeForm,
+    before: Option<(&Bytes, TimeForm)>,
+) -> Result<&'a Bytes, Reply> {
+    match before {
+        Some((_, other)) if other != form => Err(SYNTAX),
+        _ => options.next().ok_or(SYNTAX),
     }
 }
 
@@ -323,7 +338,8 @@ fn getdel(keyspace: &mut Keyspace, key: &Bytes) -> Outcome {
 enum Deadline {
     Keep,
     Remove,
-    Set(Time),
+    /// A time that cannot be read is an error only when the key exists, as in Redis.
+    Set(Result<Time, Reply>),
 }
 
 struct GetexCall<'a> {
@@ -333,14 +349,22 @@ struct GetexCall<'a> {
 
 impl<'a> GetexCall<'a> {
     fn parse(args: &'a [Bytes]) -> Result<GetexCall<'a>, Reply> {
-        let deadline = match &args[2..] {
-            [] => Deadline::Keep,
-            [option] if is(option, "PERSIST") => Deadline::Remove,
-            [option, time] => {
-                let form = TimeForm::of_option(option).ok_or(SYNTAX)?;
-                Deadline::Set(Time::parse(time, form, true, "getex")?)
+        let mut time = None;
+        let mut persist = false;
+        let mut options = args[2..].iter();
+        while let Some(option) = options.next() {
+            if is(option, "PERSIST") && time.is_none() {
+                persist = true;
+            } else if let (Some(form), false) = (TimeForm::of_option(option), persist) {
+                time = Some((next_time(&mut options, form, time)?, form));
+            } else {
+                return Err(SYNTAX);
             }
-            _ => return Err(SYNTAX),
+        }
+        let deadline = match time {
+            Some((text, form)) => Deadline::Set(Time::parse(text, form, true, "getex")),
+            None if persist => Deadline::Remove,
+            None => Deadline::Keep,
         };
         Ok(GetexCall { key: &args[1], deadline })
     }
@@ -352,7 +376,7 @@ fn getex(keyspace: &mut Keyspace, call: GetexCall) -> Outcome {
     let deadline_ms = match call.deadline {
         Deadline::Keep => stored.header.deadline_ms,
         Deadline::Remove => 0,
-        Deadline::Set(time) => time.deadline_ms(keyspace.clock_ms(), "getex")?,
+        Deadline::Set(time) => time?.deadline_ms(keyspace.clock_ms(), "getex")?,
     };
     if deadline_ms != stored.header.deadline_ms {
         keyspace.set_deadline(call.key, &stored, deadline_ms);

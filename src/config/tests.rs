@@ -202,7 +202,7 @@ fn eight_nodes_are_too_many() {
 }
 
 #[test]
-fn the_fingerprint_follows_names_and_their_order_only() {
+fn the_fingerprint_tells_seats_apart_not_addresses() {
     let demo = parse(DEMO).expect("the demo is right");
     let moved = parse(&DEMO.replace("4001", "4009").replace("500ms", "1s")).expect("right too");
     assert_eq!(demo.fingerprint(), moved.fingerprint());

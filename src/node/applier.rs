@@ -6,8 +6,10 @@
 use bytes::{Buf, Bytes};
 
 use super::environment::{Applied, ApplyJob, Waiter};
+use super::heads::HeadInfo;
 use crate::command::apply::{ApplyError, apply_batch};
 use crate::paxos::{Entry, Index, Value};
+use crate::store::keyspace::Meta;
 use crate::store::{FrozenView, Rows, RowsMut, Store, StoreError};
 use resp::Reply;
 
@@ -43,8 +45,15 @@ impl Applier {
     }
 
     /// A head replaced the store's state.
-    pub fn replaced(&mut self, applied: Applied) {
-        self.applied = applied;
+    pub fn replaced_by(&mut self, head: &HeadInfo) -> Result<(), StoreError> {
+        let meta = Meta::read(&self.store.read())?;
+        self.applied = Applied {
+            index: head.name.index,
+            stamp_ms: meta.clock_ms,
+            earliest_deadline_ms: meta.earliest_deadline_ms(),
+            over_bound: false,
+        };
+        Ok(())
     }
 
     /// Applies, makes each entry visible as a whole, then answers. Returns the states that heads

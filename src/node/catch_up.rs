@@ -39,9 +39,10 @@ impl CatchUpState {
     }
 
     pub fn progress(&self) -> Option<CatchUp> {
-        self.transfer
-            .as_ref()
-            .map(|transfer| CatchUp { kept_bytes: transfer.kept_bytes, size_bytes: transfer.size_bytes })
+        self.transfer.as_ref().map(|transfer| CatchUp {
+            kept_bytes: transfer.kept_bytes,
+            size_bytes: transfer.size_bytes,
+        })
     }
 }
 

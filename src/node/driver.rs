@@ -98,6 +98,7 @@ impl Driver {
         let status = Arc::new(Status {
             role: Role::Joining,
             serving_until_us: 0,
+            serving_from: Index(0),
             refusal: Refusal::ClusterDown("no master is known"),
             updates_refused: None,
             stamp_offset_ms: 0,
@@ -250,7 +251,11 @@ impl Driver {
     }
 
     fn take_applied(&mut self, applied: Applied) {
-        assert!(applied.index >= self.applied.index, "applied {applied:?} after {:?}", self.applied);
+        assert!(
+            applied.index >= self.applied.index,
+            "applied {applied:?} after {:?}",
+            self.applied
+        );
         self.applied = applied;
         self.clock.at_least(applied.stamp_ms, self.now_us);
         while self.dispatched_bytes.pop_front_if(|(last, _)| *last <= applied.index).is_some() {}
@@ -356,8 +361,9 @@ impl Driver {
     }
 
     fn updates_refused(&self) -> Option<Refusal> {
-        self.disk_nearly_full
-            .then_some(Refusal::Misconf("the disk is nearly full; updates are refused until it is not"))
+        self.disk_nearly_full.then_some(Refusal::Misconf(
+            "the disk is nearly full; updates are refused until it is not",
+        ))
     }
 
     /// Proposes what has gathered. While two entries wait for this node's own disk the next one
@@ -476,8 +482,7 @@ impl Driver {
             return;
         }
         let waited = self.now_us >= since_us + self.settings.lease_us;
-        let settled =
-            self.proposals.is_empty() && self.applied.index >= self.replica.last().index;
+        let settled = self.proposals.is_empty() && self.applied.index >= self.replica.last().index;
         if self.lead.is_none() || settled || waited {
             self.replica.hand_over("it stops");
             self.handed_over = true;
@@ -512,6 +517,7 @@ impl Driver {
         self.status = Arc::new(Status {
             role: self.role(),
             serving_until_us,
+            serving_from: self.lead.map_or(Index(0), |lead| lead.establish),
             refusal,
             updates_refused: self.updates_refused(),
             stamp_offset_ms,

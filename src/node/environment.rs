@@ -74,6 +74,16 @@ pub enum ReadPurpose {
     },
 }
 
+impl ReadPurpose {
+    /// The first and the last entry wanted.
+    pub fn range(self) -> (Index, Index) {
+        match self {
+            ReadPurpose::Replica(request) => (request.from, request.to),
+            ReadPurpose::Apply { from, to } => (from, to),
+        }
+    }
+}
+
 /// Work on head files.
 #[derive(Clone, Debug)]
 pub enum HeadJob {

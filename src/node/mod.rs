@@ -2,21 +2,28 @@
 
 pub mod applier;
 mod catch_up;
+pub mod clock;
 mod driver;
 pub mod environment;
+mod handle;
 mod head_plan;
 pub mod heads;
+mod mailbox;
 mod message;
 mod proposals;
 pub mod recovery;
 mod refusal;
+pub mod runtime;
 mod stamp;
 mod status;
 
 pub use applier::{Applier, Frozen};
 pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
+pub use handle::Handle;
+pub use mailbox::Mailbox;
 pub use message::{HeadChunk, HeadName, NodeMessage};
 pub use refusal::Refusal;
+pub use runtime::{Ended, Node, Outbox, Surroundings};
 pub use stamp::StampClock;
 pub use status::{CatchUp, Role, Status};

@@ -81,7 +81,8 @@ impl Proposals {
             items.push(submission.items);
         }
         self.queue_bytes -= bytes;
-        (!items.is_empty()).then(|| (batch::seal(stamp_ms, seed, count, &items), waiters, deadline_us))
+        (!items.is_empty())
+            .then(|| (batch::seal(stamp_ms, seed, count, &items), waiters, deadline_us))
     }
 
     pub fn proposed(&mut self, position: Position, waiters: Vec<Waiter>, deadline_us: u64) {

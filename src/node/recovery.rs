@@ -89,8 +89,8 @@ pub struct OpenedNode {
 }
 
 /// Opens a node in `directory`, which may be empty. `fresh` is the life of a node that has no log
-/// yet; `above`, if not 0, a life of this seat that the cluster knows, which a node that has not
-/// joined yet must exceed.
+/// yet; `above`, if not 0, a life of this seat that the cluster knows, which a node without a vote
+/// must exceed.
 ///
 /// # Errors
 /// The node cannot start; the text says what to do.
@@ -119,9 +119,7 @@ pub fn open(
 
     if let Some(head) = &newest {
         let held = log.reader().position_at(head.position.index);
-        if head.position.index > found.last
-            || (held.is_some() && held != Some(head.position))
-        {
+        if head.position.index > found.last || (held.is_some() && held != Some(head.position)) {
             reset_log(&mut log, &mut found, head.position, &head.members, incarnation)?;
         }
     }
@@ -163,8 +161,7 @@ pub fn open(
         applied,
         heads: heads.list().iter().map(|head| (head.name, head.size_bytes)).collect(),
         head_every_bytes: settings.head_every_bytes,
-        log_bytes_since_head: newest
-            .map_or(0, |head| log.bytes_since(head.position.index.next())),
+        log_bytes_since_head: newest.map_or(0, |head| log.bytes_since(head.position.index.next())),
         seed,
         now_us,
     };
@@ -187,7 +184,8 @@ fn open_log(
     };
     if let Some(identity) = known {
         let (log, found) = open()?;
-        let outlived = identity.incarnation <= above && found.state.members.is_empty();
+        // A life that never had a vote has promised nobody anything.
+        let outlived = identity.incarnation <= above && !found.state.voting;
         if !outlived {
             return Ok((log, found));
         }

@@ -25,6 +25,14 @@ pub(super) enum Flow {
     Reading,
 }
 
+/// An Accept on its way.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    first: Index,
+    end: Index,
+    bytes: usize,
+}
+
 /// What the leader knows of one follower.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
@@ -37,11 +45,9 @@ pub(super) struct Progress {
     votes: bool,
     /// The next entry to send.
     next: Index,
-    /// Where the oldest message on its way begins.
-    sent_from: Index,
     flow: Flow,
-    /// Bytes sent and not answered: the end of each message and its size.
-    in_flight: std::collections::VecDeque<(Index, usize)>,
+    /// Messages sent and not answered, oldest first.
+    in_flight: std::collections::VecDeque<InFlight>,
     in_flight_bytes: usize,
     /// When it last answered anything.
     heard_at_us: u64,
@@ -108,8 +114,11 @@ impl Replica {
         let progress = self.others().map(|node| {
             let promise = promises.iter().find(|promise| promise.node == node);
             let next = match promise {
-                Some(promise) if self.log.ballot_at(promise.last.index)
-                    == Some(promise.last.ballot) => promise.last.index.next(),
+                Some(promise)
+                    if self.log.ballot_at(promise.last.index) == Some(promise.last.ballot) =>
+                {
+                    promise.last.index.next()
+                }
                 Some(promise) => promise.chosen.next(),
                 None => last.index.next(),
             };
@@ -119,7 +128,6 @@ impl Replica {
                 matched: Index(0),
                 votes: false,
                 next,
-                sent_from: next,
                 flow: Flow::Probe { waiting_until_us: 0 },
                 in_flight: Default::default(),
                 in_flight_bytes: 0,
@@ -139,6 +147,10 @@ impl Replica {
             own: Index(0),
         };
         self.role = Role::Leader(Box::new(leading));
+        // What is known to be chosen is in what was adopted. Admissions among it decide whose votes
+        // count, and the nodes that knew may be the only ones that could choose them again.
+        let chosen = promises.iter().map(|promise| promise.chosen).max().unwrap_or_default();
+        self.advance_chosen(chosen.min(last.index));
         // One record: the ballot may rank this log only together with all that was adopted.
         self.state.accepted = ballot;
         self.save_state();
@@ -220,29 +232,24 @@ impl Replica {
         let Some(leading) = self.leading() else { return };
         leading.heartbeat_at_us = now_us + every_us;
         let ballot = leading.ballot;
-        self.broadcast(&Message::Heartbeat {
-            ballot,
-            sent_at_us: now_us,
-            lease_us,
-            last,
-            chosen,
-        });
+        self.broadcast(&Message::Heartbeat { ballot, sent_at_us: now_us, lease_us, last, chosen });
         self.renew_lease();
     }
 
-    /// An unanswered window is sent again from its start, one message at a time; so is an
-    /// unanswered probe.
+    /// What stays unanswered is sent again from its start, one message at a time. That includes a
+    /// probe: when nothing else is proposed, nothing else would make up for its loss.
     fn resend(&mut self) {
         let (now_us, resend_us) = (self.now_us, self.settings.resend_us());
         let Some(leading) = self.leading() else { return };
         for progress in &mut leading.progress {
-            let (again_from, due_at_us) = match progress.flow {
-                Flow::Stream => (progress.matched.next(), progress.moved_at_us + resend_us),
-                Flow::Probe { waiting_until_us } => (progress.sent_from, waiting_until_us),
+            let Some(oldest) = progress.in_flight.front().copied() else { continue };
+            let due_at_us = match progress.flow {
+                Flow::Stream => progress.moved_at_us + resend_us,
+                Flow::Probe { waiting_until_us } => waiting_until_us,
                 Flow::Reading => continue,
             };
-            if !progress.in_flight.is_empty() && now_us >= due_at_us {
-                progress.next = again_from;
+            if now_us >= due_at_us {
+                progress.next = oldest.first.max(progress.matched.next());
                 progress.restart(now_us);
             }
         }
@@ -258,6 +265,7 @@ impl Replica {
         vote: bool,
     ) {
         let HeartbeatGrant { sent_at_us, granted } = grant;
+        let last = self.log.last().index;
         let member = self.is_member(from, incarnation);
         let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
         let now_us = self.now_us;
@@ -273,8 +281,23 @@ impl Replica {
         if index > progress.matched {
             progress.acknowledge(index, now_us);
         }
+        // It has started again, and no longer knows that its log agrees with ours: an Accept
+        // without entries tells it.
+        let forgot = index < progress.matched && progress.next > last;
+        let matched = (forgot && progress.in_flight.is_empty()).then_some(progress.matched);
+        if let Some(previous) = matched.and_then(|index| self.log.position_at(index)) {
+            self.remind(from, ballot, previous);
+        }
         self.renew_lease();
         self.count_votes();
+    }
+
+    fn remind(&mut self, to: NodeId, ballot: Ballot, previous: Position) {
+        let chosen = self.chosen;
+        let Role::Leader(leading) = &self.role else { return };
+        let adopted = leading.adopted;
+        let entries = Vec::new();
+        self.send(to, Message::Accept { ballot, previous, entries, chosen, adopted });
     }
 
     fn leads(&self, ballot: Ballot) -> bool {
@@ -434,9 +457,8 @@ impl Replica {
         let end = Index(previous.index.0 + entries.len() as u64);
         if progress.in_flight.is_empty() {
             progress.moved_at_us = self.now_us;
-            progress.sent_from = progress.next;
         }
-        progress.in_flight.push_back((end, bytes));
+        progress.in_flight.push_back(InFlight { first: progress.next, end, bytes });
         progress.in_flight_bytes += bytes;
         progress.next = end.next();
         if let Flow::Probe { .. } | Flow::Reading = progress.flow {
@@ -461,8 +483,11 @@ impl Replica {
     }
 
     fn follower_read(&mut self, node: NodeId, from: Index, entries: Vec<Entry>) {
+        if !self.is_leader() {
+            return; // Asked for in an earlier reign; a campaign under way is not disturbed.
+        }
         let Role::Leader(mut leading) = std::mem::replace(&mut self.role, Role::Follower) else {
-            return;
+            unreachable!("checked above")
         };
         let (ballot, adopted) = (leading.ballot, leading.adopted);
         if let Some(progress) = leading.progress.iter_mut().find(|progress| progress.node == node)
@@ -522,7 +547,9 @@ impl Progress {
     fn may_send(&self, now_us: u64, settings: &super::Settings) -> bool {
         match self.flow {
             Flow::Reading => false,
-            Flow::Probe { waiting_until_us } => now_us >= waiting_until_us,
+            Flow::Probe { waiting_until_us } => {
+                self.in_flight.is_empty() && now_us >= waiting_until_us
+            }
             Flow::Stream => {
                 self.in_flight.is_empty() || self.in_flight_bytes < settings.window_bytes_max
             }
@@ -535,8 +562,8 @@ impl Progress {
             self.matched = index;
             self.moved_at_us = now_us;
         }
-        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= index) {
-            self.in_flight_bytes -= bytes;
+        while let Some(answered) = self.in_flight.pop_front_if(|sent| sent.end <= index) {
+            self.in_flight_bytes -= answered.bytes;
             self.moved_at_us = now_us;
         }
         if self.next <= self.matched {

@@ -124,7 +124,9 @@ impl Log {
     /// Forgets cached entries up to `durable`, oldest first, until the cache fits `bytes_max`.
     pub fn shrink_cache(&mut self, durable: Index, bytes_max: usize) {
         while self.cache_bytes > bytes_max {
-            let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= durable) else { break };
+            let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= durable) else {
+                break;
+            };
             self.cache_bytes -= entry.value.size_bytes();
         }
     }
@@ -175,7 +177,9 @@ mod tests {
     }
 
     fn rounds(log: &Log) -> Vec<u64> {
-        (log.base.index.0 + 1..=log.last.0).map(|i| log.ballot_at(Index(i)).unwrap().round).collect()
+        (log.base.index.0 + 1..=log.last.0)
+            .map(|i| log.ballot_at(Index(i)).unwrap().round)
+            .collect()
     }
 
     #[test]

@@ -1,1 +1,27 @@
-//! server
+//! Connections from Redis clients: accepted by [`listener`], driven by [`connection`], listed in
+//! [`registry`].
+//!
+//! A [`Session`] is one client's side of the conversation as a state machine: requests in, encoded
+//! replies and submissions out. It knows its node through [`Backend`] only and has no socket, thread
+//! or clock, so the simulator runs the very code that serves real clients.
+
+pub mod backend;
+pub mod connection;
+pub mod cursors;
+pub mod info;
+pub mod limits;
+pub mod listener;
+pub mod node;
+pub mod refusal;
+pub mod registry;
+pub mod session;
+pub mod settings;
+pub mod shared;
+
+#[cfg(test)]
+mod connection_tests;
+
+pub use backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission};
+pub use refusal::Refusal;
+pub use session::{Session, Step};
+pub use shared::Shared;

@@ -9,23 +9,25 @@
 //! 4. the journal is removed, and the layer is dropped.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::engine::{Change, Engine};
 use super::journal::{self, Journal};
-use super::layers::FrozenLayer;
+use super::layers::{FrozenChanges, FrozenLayer};
 use super::local_rows::{
     DRAINING, MARKER, RETIRED_END, RETIRED_FIRST, retired, retired_space, space_range,
 };
 use super::rows::StoreError;
 use super::sealed::seal;
 use super::shared::{Shared, Store};
+use super::spill::SpilledLayer;
 
 /// A batch for the engine ends after this many bytes of values, whatever the number of rows.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Rows that go to the row cache under one lock, so that commits do not wait for long.
+const CACHED_AT_ONCE: usize = 256;
 
 /// What a call of [`Store::drain_step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +56,12 @@ pub(super) struct Drainer {
 }
 
 struct Draining {
-    layer: Arc<FrozenLayer>,
-    /// The last row handed to the engine; `None` before the first.
-    done: Option<Bytes>,
+    /// The layer's changes, ascending.
+    changes: Vec<Change>,
+    /// The marker they lead to.
+    end: u64,
+    /// How many of them the engine has.
+    done: usize,
 }
 
 impl Drainer {
@@ -102,7 +107,7 @@ pub(super) fn apply_journal(engine: &dyn Engine, journal: &Journal) -> Result<()
 
 impl Store {
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
-    /// out of it. `synced_log` is the index up to which the node's own transaction log is synced;
+    /// out of it, or a layer to a file when a view keeps it from draining. `synced_log` is the index up to which the node's own transaction log is synced;
     /// no layer that ends past it is touched.
     pub fn drain_step(&self, synced_log: u64) -> Result<DrainProgress, StoreError> {
         let shared = &*self.shared;
@@ -115,28 +120,21 @@ impl Store {
 impl Drainer {
     fn step(&mut self, shared: &Shared, synced_log: u64) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
-            return if self.start_layer(shared, synced_log)? {
+            return if self.start_layer(shared, synced_log)? || spill(shared)? {
                 Ok(DrainProgress::Worked)
             } else {
                 self.purge(shared)
             };
         };
-        let end = current.layer.end;
         if !current.apply_batch(shared)? {
             self.current = Some(current);
             return Ok(DrainProgress::Worked);
         }
         shared.engine.flush()?;
         shared.journal.remove()?;
-        for row in current
-            .layer
-            .changes
-            .range::<[u8], _>((Bound::Included(RETIRED_FIRST), Bound::Excluded(RETIRED_END)))
-        {
-            self.retired.extend(retired_space(row.0));
-        }
-        shared.layers.write().pop_oldest();
-        Ok(DrainProgress::Drained(end))
+        self.retired.extend(current.changes.iter().filter_map(|(row, _)| retired_space(row)));
+        take_layer_away(shared, &current.changes);
+        Ok(DrainProgress::Drained(current.end))
     }
 
     /// Journals the oldest layer, if it may be drained.
@@ -152,9 +150,10 @@ impl Drainer {
             }
         };
         assert!(from < layer.end, "a layer from {from} to {}", layer.end);
-        let bytes = journal::encode(from, layer.end, &layer.changes, layer.bytes);
-        shared.journal.write(&bytes)?;
-        self.current = Some(Draining { layer, done: None });
+        let changes: Vec<Change> =
+            layer.layer().scan(&[], None, false).collect::<Result<_, _>>()?;
+        shared.journal.write(&journal::encode(from, layer.end, &changes))?;
+        self.current = Some(Draining { changes, end: layer.end, done: 0 });
         Ok(true)
     }
 
@@ -176,26 +175,61 @@ impl Drainer {
 impl Draining {
     /// Hands the next batch to the engine; whether it was the last.
     fn apply_batch(&mut self, shared: &Shared) -> Result<bool, StoreError> {
-        let after = self.done.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rows = self.layer.changes.range::<Bytes, _>((after, Bound::Unbounded));
         let mut batch = Vec::with_capacity(shared.options.drain_batch_rows + 2);
         let mut bytes = 0;
-        let mut last = None;
-        while batch.len() < shared.options.drain_batch_rows && bytes < BATCH_BYTES_MAX {
-            let Some((row, value)) = rows.next() else { break };
+        for (row, value) in &self.changes[self.done..] {
+            if batch.len() == shared.options.drain_batch_rows || bytes >= BATCH_BYTES_MAX {
+                break;
+            }
             bytes += row.len() + value.as_ref().map_or(0, Bytes::len);
             batch.push(sealed_change(row, value.as_ref()));
-            last = Some(row);
         }
-        let complete = rows.next().is_none();
-        let last = last.cloned();
+        let done = self.done + batch.len();
+        let complete = done == self.changes.len();
         if complete {
-            batch.extend(index_changes(self.layer.end));
-        } else if self.done.is_none() {
-            batch.push(local_index(DRAINING, self.layer.end));
+            batch.extend(index_changes(self.end));
+        } else if self.done == 0 {
+            batch.push(local_index(DRAINING, self.end));
         }
         shared.engine.apply(&batch)?;
-        self.done = last.or(self.done.take());
+        self.done = done;
         Ok(complete)
     }
+}
+
+/// The engine has the oldest layer: its rows are as hot as they were, so they go to the row cache.
+/// Until the layer is gone it hides what the cache says of them; a newer layer goes on doing so.
+fn take_layer_away(shared: &Shared, changes: &[Change]) {
+    for some in changes.chunks(CACHED_AT_ONCE) {
+        let _layers = shared.layers.read();
+        for (row, value) in some {
+            shared.remember(row.clone(), value.clone());
+        }
+    }
+    shared.layers.write().pop_oldest();
+}
+
+/// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;
+/// whether there was one.
+fn spill(shared: &Shared) -> Result<bool, StoreError> {
+    let Some(directory) = &shared.options.spill_directory else { return Ok(false) };
+    let layer = {
+        let layers = shared.layers.read();
+        // Before the bound, so that updates are not held up at it.
+        if layers.bytes() <= shared.options.layers_bytes_max / 2 {
+            return Ok(false);
+        }
+        let Some(pinned) = layers.pins.keys().next() else { return Ok(false) };
+        let waits = |layer: &&Arc<FrozenLayer>| {
+            layer.end > *pinned && matches!(layer.changes, FrozenChanges::Memory(_))
+        };
+        let Some(layer) = layers.frozen.iter().find(waits) else { return Ok(false) };
+        layer.clone()
+    };
+    let FrozenChanges::Memory(changes) = &layer.changes else { return Ok(false) };
+    let spilled = SpilledLayer::write(directory, changes)?;
+    let bytes = spilled.memory_bytes();
+    let changes = FrozenChanges::Spilled(spilled);
+    shared.layers.write().replace(FrozenLayer { changes, end: layer.end, bytes });
+    Ok(true)
 }

@@ -122,26 +122,24 @@ impl EngineChoice {
         }
     }
 
-    /// Deletes files that a kill while opening leaves behind; says whether there were any. sled
-    /// writes its recovery state to `snap.<number>.generating` and takes a torn one for a good one.
-    pub(super) fn delete_leftovers(&self) -> Result<bool, StoreError> {
+    /// Whether there are files that a kill while opening leaves behind. sled writes its recovery
+    /// state to `snap.<number>.generating` and takes a torn one for a good one. They are deleted
+    /// with all the rest, once the distrust is on disk.
+    pub(super) fn has_leftovers(&self) -> Result<bool, StoreError> {
         let EngineChoice::Sled { directory, .. } = self else { return Ok(false) };
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        let mut found = false;
         for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
+            let name = entry?.file_name();
             let name = name.to_string_lossy();
             if name.starts_with("snap.") && name.ends_with(".generating") {
-                fs::remove_file(entry.path())?;
-                found = true;
+                return Ok(true);
             }
         }
-        Ok(found)
+        Ok(false)
     }
 }
 

@@ -5,6 +5,7 @@
 //! a tree removes row by row, so [`Engine::wipe`] deletes the files and opens new ones. The
 //! background flush stays on and compression off.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
@@ -54,9 +55,22 @@ impl SledEngine {
     }
 }
 
+thread_local! {
+    static CALLS_SLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread is about to become an error: for a panic hook, which runs before
+/// it is caught.
+pub fn engine_panic_is_caught() -> bool {
+    CALLS_SLED.with(Cell::get)
+}
+
 /// Runs a call into sled; its panics mean damage.
 fn fenced<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    let outer = CALLS_SLED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    CALLS_SLED.set(outer);
+    match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io(error)),
         Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {

@@ -12,7 +12,6 @@
 use bytes::Bytes;
 
 use super::engine::Change;
-use super::layers::Changes;
 
 const MAGIC: &[u8; 8] = b"ARKDRAIN";
 const VERSION: u8 = 1;
@@ -28,22 +27,26 @@ pub(super) struct Journal {
 }
 
 /// The bytes of a journal.
-pub(super) fn encode(from: u64, end: u64, changes: &Changes, layer_bytes: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(layer_bytes + 64);
-    bytes.extend_from_slice(MAGIC);
+pub(super) fn encode(from: u64, end: u64, changes: &[Change]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
     bytes.push(VERSION);
     bytes.extend_from_slice(&from.to_le_bytes());
     bytes.extend_from_slice(&end.to_le_bytes());
     for (row, value) in changes {
-        bytes.extend_from_slice(&length(row.len()).to_le_bytes());
-        let value_length = value.as_ref().map_or(0, |value| length(value.len()) + 1);
-        bytes.extend_from_slice(&value_length.to_le_bytes());
-        bytes.extend_from_slice(row);
-        bytes.extend_from_slice(value.as_deref().unwrap_or_default());
+        encode_change(&mut bytes, row, value.as_ref());
     }
     let checksum = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
+}
+
+/// Appends one change.
+pub(super) fn encode_change(bytes: &mut Vec<u8>, row: &Bytes, value: Option<&Bytes>) {
+    bytes.extend_from_slice(&length(row.len()).to_le_bytes());
+    let value_length = value.map_or(0, |value| length(value.len()) + 1);
+    bytes.extend_from_slice(&value_length.to_le_bytes());
+    bytes.extend_from_slice(row);
+    bytes.extend_from_slice(value.map(|value| &value[..]).unwrap_or_default());
 }
 
 fn length(length: usize) -> u32 {
@@ -58,13 +61,17 @@ pub(super) fn decode(bytes: Vec<u8>) -> Option<Journal> {
     if crc32c::crc32c(&bytes[..body]) != checksum {
         return None;
     }
-    let mut rest = bytes.slice(..body);
+    let rest = bytes[..body].strip_prefix(MAGIC)?;
+    let (&VERSION, rest) = rest.split_first()? else { return None };
+    let (from, rest) = rest.split_first_chunk::<8>()?;
+    let (end, rest) = rest.split_first_chunk::<8>()?;
+    let changes = decode_changes(bytes.slice(body - rest.len()..body))?;
+    Some(Journal { from: u64::from_le_bytes(*from), end: u64::from_le_bytes(*end), changes })
+}
+
+/// Reads changes; `None` when they do not end where the bytes end.
+pub(super) fn decode_changes(mut rest: Bytes) -> Option<Vec<Change>> {
     let mut take = |count: usize| (count <= rest.len()).then(|| rest.split_to(count));
-    if take(MAGIC.len())?[..] != MAGIC[..] || take(1)?[0] != VERSION {
-        return None;
-    }
-    let from = u64::from_le_bytes(take(8)?[..].try_into().ok()?);
-    let end = u64::from_le_bytes(take(8)?[..].try_into().ok()?);
     let mut changes = Vec::new();
     while let Some(lengths) = take(8) {
         let row_length = u32::from_le_bytes(lengths[..4].try_into().ok()?) as usize;
@@ -76,5 +83,5 @@ pub(super) fn decode(bytes: Vec<u8>) -> Option<Journal> {
         };
         changes.push((row, value));
     }
-    rest.is_empty().then_some(Journal { from, end, changes })
+    rest.is_empty().then_some(changes)
 }

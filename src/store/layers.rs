@@ -1,33 +1,100 @@
-//! Layers: sorted maps of changes in memory that lie over the engine, and the merged scan over all.
+//! Layers: sorted maps of changes that lie over the engine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::iter::Peekable;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::{Change, Engine};
+use super::changes::{Changes, Unordered};
+use super::engine::Change;
 use super::rows::StoreError;
-use super::sealed::unseal;
-
-/// Rows and what became of them; `None` means removed.
-pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
+use super::spill::SpilledLayer;
 
 /// What a row costs in memory beside its bytes, about.
-const ROW_OVERHEAD_BYTES: usize = 96;
+const ROW_OVERHEAD_BYTES: usize = 160;
 
 /// The memory a change takes.
 pub(super) fn change_bytes(row: &Bytes, value: &Option<Bytes>) -> usize {
-    row.len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+    row.len() + value_bytes(value) + ROW_OVERHEAD_BYTES
+}
+
+fn value_bytes(value: &Option<Bytes>) -> usize {
+    value.as_ref().map_or(0, Bytes::len)
+}
+
+/// Where a frozen layer's changes are.
+pub(super) enum FrozenChanges {
+    Memory(Changes),
+    Spilled(SpilledLayer),
 }
 
 /// A layer that no longer changes.
 pub(super) struct FrozenLayer {
-    pub changes: Changes,
+    pub changes: FrozenChanges,
     /// The index whose state the engine holds once this layer is drained.
     pub end: u64,
+    /// Memory taken.
     pub bytes: usize,
+}
+
+impl FrozenLayer {
+    pub fn layer(&self) -> LayerRef<'_> {
+        match &self.changes {
+            FrozenChanges::Memory(changes) => LayerRef::Memory(changes),
+            FrozenChanges::Spilled(spilled) => LayerRef::Spilled(spilled),
+        }
+    }
+}
+
+/// A layer to read from.
+#[derive(Clone, Copy)]
+pub(super) enum LayerRef<'a> {
+    Memory(&'a Changes),
+    /// Of one entry: few rows, hardly ever scanned.
+    Unordered(&'a Unordered),
+    Spilled(&'a SpilledLayer),
+}
+
+/// Changes in order.
+pub(super) type ChangeIterator<'a> = Box<dyn Iterator<Item = Result<Change, StoreError>> + 'a>;
+
+impl<'a> LayerRef<'a> {
+    /// What this layer says about a row: nothing, removed, or its value.
+    pub fn get(self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
+        match self {
+            LayerRef::Memory(changes) => Ok(changes.get(row).cloned()),
+            LayerRef::Unordered(changes) => Ok(changes.get(row).cloned()),
+            LayerRef::Spilled(spilled) => spilled.get(row),
+        }
+    }
+
+    /// The changes with `first <= row < end`; the caller has checked that the range is not empty.
+    pub fn scan(self, first: &[u8], end: Option<&[u8]>, reverse: bool) -> ChangeIterator<'a> {
+        match self {
+            LayerRef::Memory(changes) => {
+                let range = changes.range(first, end);
+                let copy =
+                    |(row, value): (&Bytes, &Option<Bytes>)| Ok((row.clone(), value.clone()));
+                if reverse { Box::new(range.rev().map(copy)) } else { Box::new(range.map(copy)) }
+            }
+            LayerRef::Unordered(changes) => {
+                let inside = |(row, _): &(&Bytes, &Option<Bytes>)| {
+                    row[..] >= *first && end.is_none_or(|end| row[..] < *end)
+                };
+                let mut sorted: Vec<Change> = changes
+                    .iter()
+                    .filter(inside)
+                    .map(|(row, value)| (row.clone(), value.clone()))
+                    .collect();
+                sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                if reverse {
+                    sorted.reverse();
+                }
+                Box::new(sorted.into_iter().map(Ok))
+            }
+            LayerRef::Spilled(spilled) => Box::new(spilled.scan(first, end, reverse)),
+        }
+    }
 }
 
 /// All that lies over the engine. `frozen` is ordered, oldest first, with growing `end`.
@@ -53,7 +120,7 @@ impl Layers {
         Layers {
             applied,
             drained: applied,
-            active: Changes::new(),
+            active: Changes::default(),
             active_bytes: 0,
             frozen: VecDeque::new(),
             frozen_bytes: 0,
@@ -75,12 +142,10 @@ impl Layers {
     pub fn commit(&mut self, index: u64, changes: Vec<Change>) {
         assert_eq!(index, self.applied + 1, "entry {index} applied over {}", self.applied);
         for (row, value) in changes {
-            self.active_bytes += change_bytes(&row, &value);
-            if let Some(old) = self.active.get_mut(&row) {
-                self.active_bytes -= change_bytes(&row, old);
-                *old = value;
-            } else {
-                self.active.insert(row, value);
+            let row_bytes = row.len() + ROW_OVERHEAD_BYTES;
+            self.active_bytes += row_bytes + value_bytes(&value);
+            if let Some(old) = self.active.insert(row, value) {
+                self.active_bytes -= row_bytes + value_bytes(&old);
             }
         }
         self.applied = index;
@@ -97,6 +162,7 @@ impl Layers {
         let changes = std::mem::take(&mut self.active);
         let bytes = std::mem::take(&mut self.active_bytes);
         self.frozen_bytes += bytes;
+        let changes = FrozenChanges::Memory(changes);
         self.frozen.push_back(Arc::new(FrozenLayer { changes, end: self.applied, bytes }));
     }
 
@@ -119,115 +185,30 @@ impl Layers {
         self.generation += 1;
     }
 
+    /// Puts a spilled layer in the place of the one with the same `end`, if that is still there.
+    pub fn replace(&mut self, layer: FrozenLayer) {
+        if let Some(old) = self.frozen.iter_mut().find(|old| old.end == layer.end) {
+            self.frozen_bytes = self.frozen_bytes - old.bytes + layer.bytes;
+            *old = Arc::new(layer);
+        }
+    }
+
     /// What the layers say about a row: nothing, removed, or its value.
-    pub fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        self.active
-            .get(row)
-            .or_else(|| self.frozen.iter().rev().find_map(|layer| layer.changes.get(row)))
+    pub fn get(&self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
+        if let Some(value) = self.active.get(row) {
+            return Ok(Some(value.clone()));
+        }
+        for layer in self.frozen.iter().rev() {
+            if let Some(value) = layer.layer().get(row)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     /// The layers, newest first.
-    pub fn newest_first(&self) -> impl Iterator<Item = &Changes> {
-        std::iter::once(&self.active).chain(self.frozen.iter().rev().map(|layer| &layer.changes))
+    pub fn newest_first(&self) -> impl Iterator<Item = LayerRef<'_>> {
+        let frozen = self.frozen.iter().rev().map(|layer| layer.layer());
+        std::iter::once(LayerRef::Memory(&self.active)).chain(frozen)
     }
-}
-
-type Source<'a> = Peekable<Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>>;
-
-/// Several sorted maps as one, where the newest map that knows a row decides.
-struct Merged<'a> {
-    /// Newest first.
-    sources: Vec<Source<'a>>,
-    reverse: bool,
-}
-
-impl<'a> Merged<'a> {
-    fn new(
-        maps: impl Iterator<Item = &'a Changes>,
-        first: &[u8],
-        end: Option<&[u8]>,
-        reverse: bool,
-    ) -> Self {
-        let bounds = (Bound::Included(first), end.map_or(Bound::Unbounded, Bound::Excluded));
-        let sources = maps
-            .map(|map| {
-                let range = map.range::<[u8], _>(bounds);
-                let rows: Box<dyn Iterator<Item = _> + 'a> =
-                    if reverse { Box::new(range.rev()) } else { Box::new(range) };
-                rows.peekable()
-            })
-            .filter_map(|mut source| source.peek().is_some().then_some(source))
-            .collect();
-        Merged { sources, reverse }
-    }
-
-    /// The next row.
-    fn peek(&mut self) -> Option<&'a Bytes> {
-        let rows = self.sources.iter_mut().filter_map(|source| source.peek().map(|(row, _)| *row));
-        if self.reverse { rows.max() } else { rows.min() }
-    }
-
-    /// Takes `row`, the one [`Merged::peek`] named, out of every map; the newest one's word on it.
-    fn take(&mut self, row: &Bytes) -> Option<&'a Bytes> {
-        let mut newest = None;
-        for source in &mut self.sources {
-            if let Some((_, value)) = source.next_if(|(next, _)| *next == row) {
-                newest = newest.or(Some(value));
-            }
-        }
-        newest.and_then(Option::as_ref)
-    }
-}
-
-/// Visits the rows that `maps` (newest first) over `engine` show, as [`super::Rows::scan`] says.
-pub(super) fn scan_merged<'a>(
-    maps: impl Iterator<Item = &'a Changes>,
-    engine: &dyn Engine,
-    first: &[u8],
-    end: Option<&[u8]>,
-    reverse: bool,
-    visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
-) -> Result<(), StoreError> {
-    if end.is_some_and(|end| end <= first) {
-        return Ok(());
-    }
-    let mut merged = Merged::new(maps, first, end, reverse);
-    let mut stopped = false;
-    let mut failure = None;
-    engine.scan(first, end, reverse, &mut |row, sealed| {
-        while let Some(next) = merged.peek() {
-            let same = next[..] == *row;
-            if !same && (next[..] < *row) == reverse {
-                break;
-            }
-            if let Some(value) = merged.take(next)
-                && !visit(next, value)
-            {
-                stopped = true;
-                return false;
-            }
-            if same {
-                return true;
-            }
-        }
-        match unseal(row, &sealed) {
-            Ok(value) => {
-                stopped = !visit(row, &value);
-                !stopped
-            }
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
-        }
-    })?;
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    while !stopped && let Some(next) = merged.peek() {
-        if let Some(value) = merged.take(next) {
-            stopped = !visit(next, value);
-        }
-    }
-    Ok(())
 }

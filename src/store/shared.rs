@@ -1,5 +1,6 @@
 //! What all handles on a store share, and how a store is opened, frozen, synced and closed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,9 @@ pub struct StoreOptions {
     pub layer_bytes: usize,
     /// Above this much memory in all layers, [`Store::over_bound`] asks for slower updates.
     pub layers_bytes_max: usize,
+    /// Where layers that wait for a long-lived view go when memory runs out; emptied by the
+    /// operating system. `None`: they stay in memory, and [`Store::over_bound`] holds updates up.
+    pub spill_directory: Option<PathBuf>,
     /// Memory for the row cache; 0: none.
     pub cache_bytes: u64,
     /// Rows in one batch for the engine.
@@ -37,8 +41,9 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
-            layer_bytes: 4 << 20,
-            layers_bytes_max: 256 << 20,
+            layer_bytes: 64 << 20,
+            layers_bytes_max: 512 << 20,
+            spill_directory: None,
             cache_bytes: 64 << 20,
             drain_batch_rows: 256,
         }
@@ -82,7 +87,8 @@ pub(super) struct Shared {
     pub journal: Box<dyn SmallFile>,
     trust_file: Box<dyn SmallFile>,
     trust: Mutex<TrustState>,
-    /// Visible values and absences of rows. Changed only under a lock of `layers`.
+    /// Values and absences of rows as the engine has them, but for rows that a layer holds: those
+    /// are set right when the layer goes. Changed only under a lock of `layers`.
     cache: Option<Cache<Bytes, Option<Bytes>, RowWeight>>,
     pub layers: RwLock<Layers>,
     /// Locked before `layers`, never after.
@@ -96,11 +102,11 @@ impl Shared {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
+        if let Some(value) = layers.get(row)? {
             return Ok(value);
         }
-        if let Some(value) = layers.get(row) {
-            return Ok(value.clone());
+        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
+            return Ok(value);
         }
         let value = self.get_from_engine(row)?;
         self.remember(Bytes::copy_from_slice(row), value.clone());
@@ -185,7 +191,7 @@ impl Store {
             boot_id,
             mark: String::new(),
         };
-        if choice.delete_leftovers()? && against.is_none() {
+        if against.is_none() && choice.has_leftovers()? {
             against = Some(Distrust::Leftover);
         }
         let mut opened = None;
@@ -196,17 +202,17 @@ impl Store {
                 running.write(&*trust_file)?;
             }
             match believe(&choice, &*journal, running.floor, missing)? {
-                Ok(engine_and_applied) => {
+                Ok(believed) => {
                     if missing {
                         running.write(&*trust_file)?;
                     }
-                    opened = Some(engine_and_applied);
+                    opened = Some(believed);
                 }
                 Err(distrust) => against = Some(distrust),
             }
         }
-        let (trust, engine, applied) = match (opened, &against) {
-            (Some((engine, applied)), _) => (running, engine, applied),
+        let (trust, engine, drainer, applied) = match (opened, &against) {
+            (Some((engine, drainer, applied)), _) => (running, engine, drainer, applied),
             (None, distrust) => {
                 let reason = distrust.as_ref().map(Distrust::to_string).unwrap_or_default();
                 let marked = TrustState { mark: reason, ..running.clone() };
@@ -217,10 +223,9 @@ impl Store {
                 // Empty is a true state at index 0, so the floor starts again.
                 let empty = TrustState { floor: 0, ..running };
                 empty.write(&*trust_file)?;
-                (empty, engine, 0)
+                (empty, engine, Drainer::default(), 0)
             }
         };
-        let drainer = Drainer::new(&*engine)?;
         let cache = (options.cache_bytes > 0).then(|| {
             let rows = options.cache_bytes / 256 + 1;
             Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
@@ -296,7 +301,7 @@ impl Store {
     }
 }
 
-type Believed = Result<(Box<dyn Engine>, u64), Distrust>;
+type Believed = Result<(Box<dyn Engine>, Drainer, u64), Distrust>;
 
 /// Opens the engine and brings it to an entry boundary, or says why it cannot be believed.
 fn believe(
@@ -319,7 +324,10 @@ fn believe(
         }
         match finish_draining(&*engine, journal, empty)? {
             Ok(applied) if applied < floor => Ok(Err(Distrust::BelowFloor { applied, floor })),
-            Ok(applied) => Ok(Ok((engine, applied))),
+            Ok(applied) => {
+                let drainer = Drainer::new(&*engine)?;
+                Ok(Ok((engine, drainer, applied)))
+            }
             Err(distrust) => Ok(Err(distrust)),
         }
     });

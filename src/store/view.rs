@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 
-use super::layers::{FrozenLayer, Layers, scan_merged};
+use super::layers::{FrozenLayer, Layers};
 use super::local_rows::{
     LOCAL_FIRST, LOCAL_SPACE, RETIRED_END, RETIRED_FIRST, retired_space, space_range,
 };
+use super::merge::scan_merged;
 use super::rows::{Rows, StoreError};
 use super::shared::{Shared, Store};
 
@@ -56,7 +57,7 @@ impl Rows for ReadView<'_> {
 }
 
 /// The state at one index, for as long as it lives. Layers newer than it wait in memory meanwhile.
-/// It reads past the row cache.
+/// It reads past the row cache. Take and drop it while holding no [`ReadView`] on the same thread.
 pub struct FrozenView {
     shared: Arc<Shared>,
     applied: u64,
@@ -143,7 +144,7 @@ impl FrozenView {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        let maps = self.layers.iter().map(|layer| &layer.changes);
+        let maps = self.layers.iter().map(|layer| layer.layer());
         let scanned = scan_merged(maps, &*self.shared.engine, first, Some(end), reverse, visit);
         // Checked afterwards, so that what was visited is known to be of this state.
         self.check()?;
@@ -153,8 +154,10 @@ impl FrozenView {
 
 impl Rows for FrozenView {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.layers.iter().find_map(|layer| layer.changes.get(row)) {
-            return Ok(value.clone());
+        for layer in &self.layers {
+            if let Some(value) = layer.layer().get(row)? {
+                return Ok(value);
+            }
         }
         let value = self.shared.get_from_engine(row);
         self.check()?;

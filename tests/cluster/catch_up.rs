@@ -1,6 +1,6 @@
 //! A node that was away finds its way back by itself while clients are served.
 
-use arakoon::cli::client::Answer;
+use resp::Reply;
 
 use crate::harness::{Cluster, eventually};
 use crate::load::Load;
@@ -13,9 +13,9 @@ fn leave_it_with_one_other(cluster: &mut Cluster, seat: usize) {
     cluster.kill(other.expect("three nodes less at most two"));
     let answer = eventually("the rest answers", || {
         let answer = cluster.call(cluster.master_now()?, &["SET", "rest", "1"]).ok()?;
-        (answer == Answer::Simple("OK".into())).then_some(answer)
+        (answer == Reply::OK).then_some(answer)
     });
-    assert_eq!(answer, Answer::Simple("OK".into()));
+    assert_eq!(answer, Reply::OK);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_node_whose_log_is_gone_on_the_others_is_sent_a_head() {
             number += 1;
             let key = format!("big:{}", number % 50);
             let answer = cluster.call(cluster.master_now()?, &["SET", &key, &value]).ok()?;
-            assert_eq!(answer, Answer::Simple("OK".into()));
+            assert_eq!(answer, Reply::OK);
         }
         heads.insert(cluster.report(cluster.master_now()?)?.number("head_index")?);
         (heads.iter().filter(|head| **head > last).count() >= 3).then_some(())

@@ -6,8 +6,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arakoon::cli::client::{Answer, Client};
+use arakoon::cli::client::Client;
 use arakoon::cli::info::Report;
+use resp::Reply;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -240,9 +241,8 @@ impl Cluster {
     }
 
     /// One command to one node, with our own client.
-    pub fn call(&self, seat: usize, arguments: &[&str]) -> std::io::Result<Answer> {
-        let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
-        Client::connect(self.address(seat), ANSWER_WITHIN)?.call(&arguments)
+    pub fn call(&self, seat: usize, arguments: &[&str]) -> std::io::Result<Reply> {
+        Client::connect(self.address(seat), ANSWER_WITHIN)?.call(arguments)
     }
 
     /// One command to one node, with redis-cli; what it prints.

@@ -1,11 +1,13 @@
 //! Writers that remember what they were told, and the check against it afterwards.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arakoon::cli::client::{Answer, Client};
+use arakoon::cli::client::Client;
+use resp::Reply;
 
 use crate::harness::{ANSWER_WITHIN, Cluster, eventually};
 
@@ -88,14 +90,14 @@ impl Drop for Load {
 }
 
 impl Written {
-    /// The longest time without an acknowledgement that began or ended within `window` of `from`.
-    pub fn longest_gap(&self, from: Instant, window: Duration) -> Duration {
+    /// The longest time without an acknowledgement that ended between these moments.
+    pub fn longest_gap(&self, from: Instant, until: Instant) -> Duration {
         self.times
             .windows(2)
-            .filter(|pair| pair[1] > from && pair[0] < from + window)
+            .filter(|pair| pair[1] > from && pair[1] <= until)
             .map(|pair| pair[1] - pair[0])
             .max()
-            .expect("writes were acknowledged after that moment")
+            .expect("writes were acknowledged between these moments")
     }
 
     /// Every acknowledged write is there with its value, none of the refused ones is, and no error
@@ -104,29 +106,26 @@ impl Written {
         assert!(!self.acknowledged.is_empty(), "the load wrote nothing");
         assert_eq!(self.unexpected, Vec::<String>::new(), "errors outside of the contract");
         let master = cluster.master();
-        let values = |keys: &[String]| -> Vec<Option<Vec<u8>>> {
+        let values = |keys: &[String]| -> Vec<Reply> {
             let mut client =
                 Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it answers");
             let mut values = Vec::new();
             for keys in keys.chunks(KEYS_AT_ONCE) {
                 client.set_timeout(ANSWER_WITHIN);
-                let mut arguments: Vec<&[u8]> = vec![b"MGET"];
-                arguments.extend(keys.iter().map(|key| key.as_bytes()));
+                let mut arguments = vec!["MGET"];
+                arguments.extend(keys.iter().map(String::as_str));
                 let answer = client.call(&arguments).expect("it answers");
-                let Answer::Array(answers) = answer else { panic!("MGET answered {answer:?}") };
+                let Reply::Array(answers) = answer else { panic!("MGET answered {answer:?}") };
                 assert_eq!(answers.len(), keys.len());
-                for answer in answers {
-                    let Answer::Bulk(value) = answer else { panic!("a value is {answer:?}") };
-                    values.push(value);
-                }
+                values.extend(answers);
             }
             values
         };
         for (key, value) in self.acknowledged.iter().zip(values(&self.acknowledged)) {
-            assert_eq!(value.as_deref(), Some(key.as_bytes()), "acknowledged write of {key}");
+            assert_eq!(value, Reply::bulk(key.clone()), "acknowledged write of {key}");
         }
         for (key, value) in self.refused.iter().zip(values(&self.refused)) {
-            assert_eq!(value, None, "{key} was refused, but is there");
+            assert_eq!(value, Reply::Null, "{key} was refused, but is there");
         }
         eprintln!(
             "{} acknowledged writes are there, {} refused ones are not",
@@ -163,18 +162,20 @@ impl Writer {
             number += 1;
             let key = format!("{}:{number}", self.prefix);
             client.set_timeout(ANSWER_WITHIN);
-            match client.call(&[b"SET", key.as_bytes(), key.as_bytes()]) {
-                Ok(Answer::Simple(_)) => {
+            match client.call(&["SET", &key, &key]) {
+                Ok(Reply::Simple(_)) => {
                     written.times.push(Instant::now());
                     written.acknowledged.push(key);
                     self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(Answer::Error(text)) => {
+                Ok(Reply::Error(text)) => {
                     connection = None;
                     self.refused(&text, key, &mut written);
                 }
                 Ok(other) => written.unexpected.push(format!("{other:?}")),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     written.unexpected.push(format!("no answer within {ANSWER_WITHIN:?}"));
                     connection = None;
                     self.leave();

@@ -8,7 +8,6 @@ use arakoon::node::heads::HeadFileError;
 use arakoon::node::{HeadName, Input, NodeMessage};
 use arakoon::paxos::{Entry, Index, NodeId, NodeSet, Quorums, Save};
 use arakoon::store::StoreError;
-use arakoon::store::keyspace::Meta;
 use arakoon::transaction_log::LogError;
 
 use crate::machine::{ApplyWork, HeadWork, PendingSave};
@@ -166,7 +165,10 @@ impl World {
             ApplyWork::Job(job) => self.apply(node, job),
             ApplyWork::Install(name) => self.install(node, name),
         }
+        // What a failed store leaves unanswered, its process takes with it.
+        self.ending = self.process(node).is_some_and(|process| process.failed.is_some());
         self.settle_answers(node);
+        self.ending = false;
         self.end_if_failed(node);
         if more {
             let (max_us, life) = (self.plan.apply_us_max, self.machines[node].life);
@@ -242,13 +244,7 @@ impl World {
                 return Ok(None);
             }
             process.heads.load(info.name, &process.store)?;
-            let meta = Meta::read(&process.store.read())?;
-            process.applier.replaced(Applied {
-                index: info.position.index,
-                stamp_ms: info.stamp_ms,
-                earliest_deadline_ms: meta.earliest_deadline_ms(),
-                over_bound: false,
-            });
+            process.applier.replaced_by(&info)?;
             Ok::<_, HeadFileError>(Some((&info).into()))
         })();
         match done {

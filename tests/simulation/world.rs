@@ -43,7 +43,7 @@ pub enum Event {
     ClientTimeout { client: usize, op: usize },
     Request { node: usize, op: usize },
     /// A read has been made; before it is answered the lease is checked.
-    ReadCheck { node: usize, life: u64, op: usize, reply: Reply },
+    ReadCheck { node: usize, life: u64, op: usize, reply: Reply, view: u64 },
     Answer { op: usize, answer: Answered },
 }
 
@@ -270,7 +270,9 @@ impl World {
             Event::ClientNext { client } => self.next_op(client),
             Event::ClientTimeout { client, op } => self.client_gives_up(client, op),
             Event::Request { node, op } => self.request(node, op),
-            Event::ReadCheck { node, op, reply, .. } => self.check_read(node, op, reply),
+            Event::ReadCheck { node, op, reply, view, .. } => {
+                self.check_read(node, op, reply, view);
+            }
             Event::Answer { op, answer } => self.client_hears(op, answer),
         }
     }

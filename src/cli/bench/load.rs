@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use resp::encode_request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::mix::{self, Kind, Mix};
 use super::{BenchArgs, replies};
-use crate::cli::client::encode;
 
 /// A pipeline that is not answered within this is given up: longer than any bound of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -183,7 +184,7 @@ pub async fn client(
     let value: Vec<u8> = (0..plan.value_size).map(|_| random.alphanumeric() as u8).collect();
     let mut totals = Totals::new();
     let mut connection: Option<Connection> = None;
-    let mut request = Vec::new();
+    let mut request = BytesMut::new();
     let mut kinds = Vec::with_capacity(plan.pipeline);
     while Instant::now() < plan.end {
         let Some(open) = &mut connection else {
@@ -238,7 +239,7 @@ struct Connection {
     stream: TcpStream,
     /// Of the server's address.
     position: usize,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
 }
 
 impl Connection {
@@ -247,7 +248,7 @@ impl Connection {
         let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&address)).await;
         match connect {
             Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {
-                Some(Connection { stream, position, buffer: Vec::with_capacity(READ_BYTES) })
+                Some(Connection { stream, position, buffer: BytesMut::with_capacity(READ_BYTES) })
             }
             _ => {
                 shared.leave(position);
@@ -322,7 +323,7 @@ impl Connection {
             count += 1;
         }
         round.answered(&kinds[counted..count]);
-        self.buffer.drain(..offset);
+        self.buffer.advance(offset);
         Ok(count)
     }
 }
@@ -349,7 +350,7 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
     let (_, address) = shared.address();
     let value = vec![b'v'; args.value_size];
     let mut stream = TcpStream::connect(&address).await.context("cannot connect to fill")?;
-    let mut buffer = Vec::new();
+    let mut buffer = BytesMut::new();
     let keys_at_once = (FILL_BYTES_MAX / args.value_size.max(1) as u64).clamp(1, FILL_KEYS_MAX);
     let mut first = 0;
     while first < args.keys {
@@ -357,8 +358,8 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
         let names: Vec<_> = (first..last).map(mix::key_name).collect();
         let mut arguments: Vec<&[u8]> = vec![b"MSET"];
         arguments.extend(names.iter().flat_map(|name| [&name[..], &value]));
-        let mut request = Vec::new();
-        encode(&mut request, &arguments);
+        let mut request = BytesMut::new();
+        encode_request(&arguments, &mut request);
         stream.write_all(&request).await?;
         buffer.clear();
         loop {
@@ -377,4 +378,69 @@ pub async fn fill(shared: &Shared, args: &BenchArgs) -> anyhow::Result<()> {
         first = last;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers whatever it reads with `reply`; with nothing, it closes instead.
+    async fn server(reply: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                while stream.read(&mut request).await.is_ok_and(|length| length > 0)
+                    && !reply.is_empty()
+                    && stream.write_all(reply.as_bytes()).await.is_ok()
+                {}
+            }
+        });
+        address
+    }
+
+    /// One client's short load on these servers.
+    async fn load(addresses: Vec<String>) -> (Totals, Shared) {
+        let begin = Instant::now();
+        let plan = Plan {
+            mix: "set".parse().expect("a mix"),
+            pipeline: 1,
+            keys: 10,
+            value_size: 10,
+            seed: 1,
+            begin,
+            end: begin + Duration::from_millis(200),
+        };
+        let shared = Arc::new(Shared::new(addresses));
+        let totals = client(Arc::new(plan), shared.clone(), 0).await;
+        (totals, Arc::into_inner(shared).expect("the only client is done"))
+    }
+
+    #[tokio::test]
+    async fn a_client_goes_where_moved_sends_it() {
+        let master = server("+OK\r\n".into()).await;
+        let replica = server(format!("-MOVED 1 {master}\r\n")).await;
+        let (totals, shared) = load(vec![replica]).await;
+        assert!(totals.of(Kind::Set).len() > 1);
+        assert_eq!(shared.errors(), BTreeMap::from([("MOVED".to_string(), 1)]));
+        // The last answer may come after the end.
+        let answered = shared.answered.load(Ordering::Relaxed);
+        assert!((answered - 1..=answered).contains(&totals.count()), "{answered} answered");
+    }
+
+    #[tokio::test]
+    async fn a_client_leaves_a_server_that_closes_or_cannot_answer_now() {
+        for (reply, word) in [("", "closed"), ("-CLUSTERDOWN no\r\n", "CLUSTERDOWN")] {
+            let bad = server(reply.into()).await;
+            let good = server("+OK\r\n".into()).await;
+            let (totals, shared) = load(vec![bad, good]).await;
+            assert!(totals.count() > 1);
+            assert_eq!(shared.errors(), BTreeMap::from([(word.to_string(), 1)]));
+        }
+    }
 }

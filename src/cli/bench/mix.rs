@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::cli::client::encode;
+use bytes::BytesMut;
+use resp::encode_request;
 
 /// One kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +104,7 @@ impl FromStr for Mix {
 
 /// Appends one command with random keys. Key names have the same length, whatever their number.
 pub fn write_command(
-    buffer: &mut Vec<u8>,
+    buffer: &mut BytesMut,
     kind: Kind,
     random: &mut fastrand::Rng,
     keys: u64,
@@ -111,18 +112,18 @@ pub fn write_command(
 ) {
     let mut key = || key_name(random.u64(0..keys));
     match kind {
-        Kind::Set => encode(buffer, &[b"SET", &key(), value]),
-        Kind::Get => encode(buffer, &[b"GET", &key()]),
+        Kind::Set => encode_request(&[b"SET", &key()[..], value], buffer),
+        Kind::Get => encode_request(&[b"GET", &key()[..]], buffer),
         Kind::Incr => {
             let mut counter = key();
             counter[..3].copy_from_slice(b"cnt");
-            encode(buffer, &[b"INCR", &counter]);
+            encode_request(&[b"INCR", &counter[..]], buffer);
         }
         Kind::Mset10 => {
             let names: [[u8; KEY_BYTES]; 10] = std::array::from_fn(|_| key());
             let mut arguments: Vec<&[u8]> = vec![b"MSET"];
             arguments.extend(names.iter().flat_map(|name| [&name[..], value]));
-            encode(buffer, &arguments);
+            encode_request(&arguments, buffer);
         }
     }
 }
@@ -164,9 +165,9 @@ mod tests {
 
     #[test]
     fn commands_are_written_as_clients_send_them() {
-        let mut buffer = Vec::new();
+        let mut buffer = BytesMut::new();
         write_command(&mut buffer, Kind::Set, &mut fastrand::Rng::with_seed(1), 1, b"v");
-        assert_eq!(buffer, b"*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000000\r\n$1\r\nv\r\n");
+        assert_eq!(&buffer[..], b"*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000000\r\n$1\r\nv\r\n");
         assert_eq!(&key_name(120), b"key:000000000120");
     }
 }

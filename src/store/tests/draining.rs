@@ -1,5 +1,7 @@
 //! Draining, views and retired spaces, also when killed in between.
 
+use std::fs;
+
 use super::*;
 
 #[test]
@@ -136,4 +138,34 @@ fn a_retired_space_leaves_exports_at_once_and_the_engine_in_time_also_across_kil
         }
     }
     assert_eq!(all(&store.read()), live);
+}
+
+#[test]
+fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let remains = Remains::default();
+    let spill_directory = Some(directory.path().to_owned());
+    let options = StoreOptions { spill_directory, layers_bytes_max: 20_000, ..options() };
+    let (store, _) = remains.open_with(options, "boot 1");
+    apply(&store, &["a"]);
+    let view = store.freeze();
+    let mut expected = all(&view);
+    for number in 0..1_000 {
+        let name = format!("row {}", number % 600);
+        let index = apply(&store, &[&name]);
+        expected.insert(row(1, &name), index.to_string().into());
+        while store.drain_step(u64::MAX).expect("spills").worked() {}
+        assert!(!store.over_bound(), "{} bytes at entry {index}", store.layers_bytes());
+    }
+    assert_eq!((store.drained(), all(&view).len()), (1, 1));
+    assert_eq!(all(&store.read()), expected);
+    for (row, value) in &expected {
+        assert_eq!(store.freeze().get(row).expect("reads").as_ref(), Some(value));
+    }
+    assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 0, "files with a name");
+    drop(view);
+    drain(&store);
+    assert_eq!(store.drained(), store.applied());
+    drop(store);
+    assert_eq!(all(&remains.open().0.read()), expected);
 }

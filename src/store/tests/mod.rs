@@ -7,6 +7,7 @@ mod sled;
 mod trust;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -23,15 +24,25 @@ struct Remains {
 }
 
 impl Remains {
-    fn open_on(&self, boot_id: &str) -> (Store, Opened) {
+    fn open_with(&self, options: StoreOptions, boot_id: &str) -> (Store, Opened) {
         let place = StorePlace {
             engine: EngineChoice::Memory(self.engine.clone()),
             journal: Box::new(self.journal.clone()),
             trust: Box::new(self.trust.clone()),
             boot_id: boot_id.to_owned(),
         };
-        let options = StoreOptions { layer_bytes: 2_000, drain_batch_rows: 3, ..options() };
         Store::open(options, place).expect("opens")
+    }
+
+    fn open_on(&self, boot_id: &str) -> (Store, Opened) {
+        self.open_with(options(), boot_id)
+    }
+
+    /// Spills every layer that waits for a view.
+    fn open_spilling(&self, directory: &Path) -> (Store, Opened) {
+        let spill_directory = Some(directory.to_owned());
+        let options = StoreOptions { spill_directory, layers_bytes_max: 0, ..options() };
+        self.open_with(options, "boot 1")
     }
 
     fn open(&self) -> (Store, Opened) {
@@ -53,8 +64,14 @@ impl Remains {
     }
 }
 
+/// Small, so that a few rows make a layer of several batches.
 fn options() -> StoreOptions {
-    StoreOptions { cache_bytes: 100_000, ..StoreOptions::default() }
+    StoreOptions {
+        layer_bytes: 2_000,
+        drain_batch_rows: 3,
+        cache_bytes: 100_000,
+        ..StoreOptions::default()
+    }
 }
 
 fn row(space: u32, name: &str) -> Bytes {

@@ -5,10 +5,11 @@ use super::*;
 /// A store under random use, beside plain maps.
 #[test]
 fn random_use_matches_a_plain_map() {
+    let spilled = tempfile::tempdir().expect("a directory");
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let remains = Remains::default();
-        let (mut store, _) = remains.open();
+        let (mut store, _) = remains.open_spilling(spilled.path());
         // The state at each index, and views with the state they must keep showing.
         let mut states = vec![Model::new()];
         let mut views: Vec<(FrozenView, Model)> = Vec::new();
@@ -31,7 +32,7 @@ fn random_use_matches_a_plain_map() {
                     drop(store);
                     remains.engine.lose_unflushed(random.usize(0..5));
                     let opened;
-                    (store, opened) = remains.open();
+                    (store, opened) = remains.open_spilling(spilled.path());
                     assert_eq!(opened.distrust, None, "seed {seed}");
                     states.truncate(opened.applied as usize + 1);
                 }

@@ -1,7 +1,6 @@
 //! The store on real files with sled.
 
 use std::fs;
-use std::path::Path;
 
 use super::*;
 
@@ -121,4 +120,51 @@ fn sled_with_flipped_bits_never_answers_wrongly() {
             }
         }
     }
+}
+
+#[test]
+fn readers_see_whole_entries_while_entries_and_draining_go_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(options(), sled_place(directory.path(), "boot 1")).expect("opens");
+    let number = |value: Option<Bytes>| -> u64 {
+        let text = value.map(|value| String::from_utf8(value.to_vec()).expect("is a number"));
+        text.map_or(0, |text| text.parse().expect("is a number"))
+    };
+    let last = 2_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while store.drained() < last {
+                store.drain_step(u64::MAX).expect("drains");
+            }
+        });
+        for short in [true, false] {
+            let store = &store;
+            scope.spawn(move || {
+                let mut before = 0;
+                while before < last {
+                    let frozen;
+                    let read;
+                    let (rows, applied): (&dyn Rows, u64) = if short {
+                        read = store.read();
+                        (&read, read.applied())
+                    } else {
+                        frozen = store.freeze();
+                        (&frozen, frozen.applied())
+                    };
+                    let at = |name: &str| number(rows.get(&row(1, name)).expect("reads"));
+                    assert_eq!((at("first"), at("second")), (applied, applied));
+                    for value in all(rows).into_values() {
+                        assert!(number(Some(value)) <= applied);
+                    }
+                    assert!(applied >= before, "{applied} after {before}");
+                    before = applied;
+                }
+            });
+        }
+        for index in 1..=last {
+            apply(&store, &["first", &format!("row {}", index % 50), "second"]);
+        }
+        store.freeze_for_drain();
+    });
+    assert_eq!((store.applied(), store.drained()), (last, last));
 }

@@ -136,3 +136,19 @@ fn an_interrupted_rebuild_starts_again_and_a_finished_one_is_trusted() {
     assert_eq!(opened, Opened { applied: 40, distrust: None });
     assert_eq!(all(&store.read()).len(), 5);
 }
+
+#[test]
+fn distrusted_when_the_journal_lies_over_another_state() {
+    let remains = Remains::default();
+    let (store, _) = remains.open();
+    apply(&store, &["a"]);
+    drain(&store);
+    apply(&store, &["b"]);
+    store.freeze_for_drain();
+    store.drain_step(2).expect("journals");
+    drop(store);
+    // Nothing was synced, so no floor tells that the engine is emptied; the journal alone does.
+    remains.engine.wipe().expect("wipes");
+    let distrust = Distrust::HalfDrained("it leads from 1 on, not 0".into());
+    assert_wiped(&remains, "boot 1", &distrust);
+}

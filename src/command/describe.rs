@@ -1,0 +1,172 @@
+//! The table as clients and readers see it: COMMAND and `docs/commands.md`.
+
+use bytes::Bytes;
+use resp::Reply;
+
+use super::parse::{is, wrong_arity};
+use super::table::{self, Keys, Kind, Spec};
+
+/// COMMAND, whatever its subcommand.
+pub fn command(args: &[Bytes]) -> Reply {
+    let Some(subcommand) = args.get(1) else {
+        return Reply::Array(table::all().map(info).collect());
+    };
+    let rest = &args[2..];
+    if is(subcommand, "COUNT") {
+        return match rest {
+            [] => Reply::Integer(table::all().count() as i64),
+            _ => wrong_arity("command|count"),
+        };
+    }
+    if is(subcommand, "LIST") {
+        return match rest {
+            [] => Reply::Array(table::all().map(|spec| Reply::bulk(spec.name)).collect()),
+            _ => Reply::error("ERR syntax error"),
+        };
+    }
+    if is(subcommand, "INFO") {
+        let one = |name: &Bytes| table::find(name).map_or(Reply::Null, info);
+        return Reply::Array(match rest {
+            [] => table::all().map(info).collect(),
+            names => names.iter().map(one).collect(),
+        });
+    }
+    if is(subcommand, "DOCS") {
+        return Reply::Map(match rest {
+            [] => table::all().map(docs).collect(),
+            names => names.iter().filter_map(|name| table::find(name)).map(docs).collect(),
+        });
+    }
+    if is(subcommand, "GETKEYS") {
+        return getkeys(rest);
+    }
+    let subcommand = String::from_utf8_lossy(subcommand);
+    Reply::error(format!("ERR unknown subcommand '{subcommand}'. Try COMMAND HELP."))
+}
+
+fn getkeys(call: &[Bytes]) -> Reply {
+    if call.len() < 2 {
+        return wrong_arity("command|getkeys");
+    }
+    let Some(spec) = table::find(&call[0]) else {
+        return Reply::error("ERR Invalid command specified");
+    };
+    if spec.keys == Keys::NONE {
+        return Reply::error("ERR The command has no key arguments");
+    }
+    if spec.check_arity(call).is_err() {
+        return Reply::error("ERR Invalid number of arguments specified for command");
+    }
+    Reply::Array(spec.keys_of(call).cloned().map(Reply::Bulk).collect())
+}
+
+fn names<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Reply {
+    let simple = |name: S| Reply::Simple(name.as_ref().to_owned().into());
+    Reply::Set(names.into_iter().map(simple).collect())
+}
+
+fn pairs<const N: usize>(pairs: [(&'static str, Reply); N]) -> Reply {
+    Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).to_vec())
+}
+
+fn info(spec: &'static Spec) -> Reply {
+    let Keys { first, last, step } = spec.keys;
+    let numbers = [first, last, step].map(|number| Reply::Integer(i64::from(number)));
+    let [first, last, step] = numbers;
+    Reply::Array(vec![
+        Reply::bulk(spec.name),
+        Reply::Integer(i64::from(spec.arity)),
+        names(spec.flags),
+        first,
+        last,
+        step,
+        names(categories(spec)),
+        Reply::Set(Vec::new()),
+        Reply::Set(key_specs(spec)),
+        Reply::Set(Vec::new()),
+    ])
+}
+
+fn categories(spec: &Spec) -> Vec<&'static str> {
+    let mut categories = Vec::new();
+    match spec.kind {
+        Kind::Read(_) => categories.push("@read"),
+        Kind::Write { .. } => categories.push("@write"),
+        Kind::Connection(_) => (),
+    }
+    categories.push(match spec.group {
+        "string" => "@string",
+        "generic" | "server" if !matches!(spec.kind, Kind::Connection(_)) => "@keyspace",
+        "transactions" => "@transaction",
+        _ => "@connection",
+    });
+    let fast = spec.flags.contains(&"fast");
+    categories.push(if fast { "@fast" } else { "@slow" });
+    if matches!(spec.name, "keys" | "flushdb" | "flushall" | "config" | "info" | "role") {
+        categories.push("@dangerous");
+    }
+    categories
+}
+
+/// Where the keys are, in the form that came with Redis 7.
+fn key_specs(spec: &Spec) -> Vec<Reply> {
+    let Keys { first, last, step } = spec.keys;
+    if spec.keys == Keys::NONE {
+        return Vec::new();
+    }
+    // There, the last key counts from the first, here from the command's name.
+    let last = if last < 0 { last } else { last - first };
+    let integer = |number: i32| Reply::Integer(i64::from(number));
+    let access: &[&str] =
+        if spec.is_write() { &["RW", "access", "update"] } else { &["RO", "access"] };
+    let index = pairs([("index", integer(first))]);
+    let range =
+        pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
+    vec![pairs([
+        ("flags", names(access)),
+        ("begin_search", pairs([("type", Reply::bulk("index")), ("spec", index)])),
+        ("find_keys", pairs([("type", Reply::bulk("range")), ("spec", range)])),
+    ])]
+}
+
+fn docs(spec: &'static Spec) -> (Reply, Reply) {
+    let docs = pairs([
+        ("summary", Reply::bulk(spec.summary)),
+        ("since", Reply::bulk(spec.since)),
+        ("group", Reply::bulk(spec.group)),
+        ("complexity", Reply::bulk(spec.complexity)),
+    ]);
+    (Reply::bulk(spec.name), docs)
+}
+
+/// The page `docs/commands.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Commands\n\n\
+         Made from the command table (`src/command/table.rs`) by\n\
+         `UPDATE_PAGES=1 cargo test --test commands`; do not edit by hand.\n\n\
+         Arity counts the command's name; a negative one is the least. `log`: goes through the\n\
+         replicated log; `read`: answered by the master from its store while its lease holds;\n\
+         `node`: answered by the node itself.\n",
+    );
+    let mut specs: Vec<&Spec> = table::all().collect();
+    specs.sort_by_key(|spec| (spec.group, spec.name));
+    let mut group = "";
+    for spec in specs {
+        if spec.group != group {
+            group = spec.group;
+            page.push_str(&format!(
+                "\n## {group}\n\n| Command | Arity | By | What it does | Cost |\n|---|---|---|---|---|\n"
+            ));
+        }
+        let by = match spec.kind {
+            Kind::Read(_) => "read",
+            Kind::Write { .. } => "log",
+            Kind::Connection(_) => "node",
+        };
+        let Spec { arity, summary, complexity, .. } = spec;
+        let name = spec.name.to_ascii_uppercase();
+        page.push_str(&format!("| {name} | {arity} | {by} | {summary} | {complexity} |\n"));
+    }
+    page
+}

@@ -1,0 +1,97 @@
+//! A running node, as the connections of its clients see it. Reads never leave the caller's task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::clock;
+use super::environment::{Input, Submission};
+use super::mailbox::Mailbox;
+use super::refusal::Refusal;
+use super::status::Status;
+use crate::store::Store;
+
+/// What the driver publishes. The numbers that every read looks at are atomics.
+pub(super) struct Published {
+    serving_until_us: AtomicU64,
+    stamp_offset_ms: AtomicI64,
+    status: RwLock<Option<Arc<Status>>>,
+}
+
+impl Published {
+    pub fn new() -> Published {
+        Published {
+            serving_until_us: AtomicU64::new(0),
+            stamp_offset_ms: AtomicI64::new(0),
+            status: RwLock::new(None),
+        }
+    }
+
+    /// In force when this returns.
+    pub fn publish(&self, status: &Arc<Status>) {
+        self.serving_until_us.store(status.serving_until_us, Ordering::SeqCst);
+        self.stamp_offset_ms.store(status.stamp_offset_ms, Ordering::SeqCst);
+        *self.status.write() = Some(status.clone());
+    }
+}
+
+/// A handle on a running node; clones are cheap.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) published: Arc<Published>,
+    pub(super) inbox: Arc<Mailbox<Input>>,
+    pub(super) store: Store,
+}
+
+impl Handle {
+    /// The applied state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether this node is master and its lease holds at this moment. To be asked after reading
+    /// and before replying.
+    pub fn serves(&self) -> Result<(), Refusal> {
+        // A lease that ended while we looked at the clock counts as ended.
+        let until_us = self.published.serving_until_us.load(Ordering::SeqCst);
+        if clock::boot_us() < until_us {
+            return Ok(());
+        }
+        match &*self.published.status.read() {
+            Some(status) => Err(status.refusal.clone()),
+            None => Err(Refusal::Loading("the node starts")),
+        }
+    }
+
+    /// Whether an update has a chance.
+    pub fn may_write(&self) -> Result<(), Refusal> {
+        self.serves()?;
+        match self.status().and_then(|status| status.updates_refused.clone()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// The log's clock, as the master estimates it, in milliseconds since the epoch.
+    pub fn stamp_ms(&self) -> u64 {
+        let boot_ms = (clock::boot_us() / 1000) as i64;
+        let offset_ms = self.published.stamp_offset_ms.load(Ordering::SeqCst);
+        boot_ms.saturating_add(offset_ms).max(0) as u64
+    }
+
+    /// Where the node stands; `None` before its first step.
+    pub fn status(&self) -> Option<Arc<Status>> {
+        self.published.status.read().clone()
+    }
+
+    /// Hands an update to the log.
+    pub fn submit(&self, submission: Submission) {
+        self.inbox.push(Input::Submission(submission));
+    }
+
+    /// Asks for a planned handover of the mastership.
+    pub fn hand_over(&self) {
+        self.inbox.push(Input::HandOver);
+    }
+}

@@ -1,0 +1,523 @@
+//! A real node: the driver on one thread, and a thread for each kind of work that may block.
+//!
+//! | thread | does | is told by | tells the driver |
+//! |---|---|---|---|
+//! | driver | [`Driver::step`] | its mailbox | |
+//! | log | append, sync (one for all that gathered), collapse | `LogJob` | `Saved`, `Collapsed` |
+//! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
+//! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
+//! | head | writes heads, at its own pace | `Frozen` | `HeadWritten` |
+//! | drain | moves layers to the engine | the clock | |
+//! | housekeeping | prepares log segments, watches the disk | the clock | `DiskNearlyFull` |
+//!
+//! A failing disk ends the process at once ([`Fatal`]); nothing is retried.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::applier::{Applier, Frozen};
+use super::clock;
+use super::driver::Driver;
+use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
+use super::handle::{Handle, Published};
+use super::heads::HeadDirectory;
+use super::mailbox::Mailbox;
+use super::message::{HeadName, NodeMessage};
+use super::recovery::OpenedNode;
+use super::status::Status;
+use crate::disk::Disk;
+use crate::paxos::{Incarnation, Index, NodeId, Save};
+use crate::store::Store;
+use crate::transaction_log::{LogError, Reader, SegmentPreparer, TransactionLog};
+
+/// Bytes of entries that one read of the log returns, roughly.
+const READ_BYTES: usize = 1 << 20;
+/// Bytes that must stay free; below it updates are refused.
+const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// How long housekeeping and draining rest when there is nothing to do.
+const REST: Duration = Duration::from_millis(20);
+/// How often what was applied is let go to the engine, even if it is little: a hot row goes there
+/// once in this time, and a restart replays about as much.
+const FREEZE_EVERY: Duration = Duration::from_secs(10);
+/// How often the engine is synced and the floor raised.
+const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
+/// A head is written in pieces of this size, with a rest after each.
+const HEAD_PIECE_BYTES: u64 = 4 << 20;
+
+/// Sends messages to other nodes; the real one is `peers::Peers`.
+pub trait Outbox: Send {
+    /// Sends, perhaps in vain; never waits.
+    fn send(&self, to: NodeId, message: &NodeMessage);
+}
+
+/// Called with what makes it impossible to go on; ends the process.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a node needs besides what it recovered.
+pub struct Surroundings {
+    /// The node's directory.
+    pub directory: PathBuf,
+    /// The files.
+    pub disk: Arc<dyn Disk>,
+    /// The other nodes.
+    pub outbox: Box<dyn Outbox>,
+    /// Closes clients that are not in READONLY mode.
+    pub close_clients: Arc<dyn Fn() + Send + Sync>,
+    /// Bytes of log kept below what could be dropped.
+    pub log_keep_bytes: u64,
+    /// Ends the process.
+    pub fatal: Fatal,
+}
+
+enum LogJob {
+    Save(Vec<Save>),
+    Collapse(Index),
+}
+
+enum StoreJob {
+    Apply(ApplyJob),
+    Install(HeadName),
+}
+
+enum ReadJob {
+    Log(ReadPurpose),
+    Serve { to: NodeId, partial: Option<HeadName>, offset_bytes: u64 },
+    Keep(super::message::HeadChunk),
+    HeadWritten(HeadName, u64),
+}
+
+/// How the driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Stopped,
+    /// The cluster knows a later life of this seat.
+    Outlived(Incarnation),
+}
+
+/// What all threads share.
+#[derive(Clone)]
+struct Common {
+    inbox: Arc<Mailbox<Input>>,
+    log_jobs: Arc<Mailbox<LogJob>>,
+    store_jobs: Arc<Mailbox<StoreJob>>,
+    read_jobs: Arc<Mailbox<ReadJob>>,
+    frozen: Arc<Mailbox<Frozen>>,
+    stopping: Arc<AtomicBool>,
+    /// The log is synced up to here; what the store may drain.
+    log_synced: Arc<AtomicU64>,
+    store: Store,
+    heads: HeadDirectory,
+    fatal: Fatal,
+}
+
+/// A node that runs.
+pub struct Node {
+    handle: Handle,
+    common: Common,
+    driver: JoinHandle<Ended>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system has no thread for us.
+    pub fn start(opened: OpenedNode, surroundings: Surroundings) -> std::io::Result<Node> {
+        let OpenedNode { log, heads, store, applier, start } = opened;
+        let common = Common {
+            inbox: Arc::default(),
+            log_jobs: Arc::default(),
+            store_jobs: Arc::default(),
+            read_jobs: Arc::default(),
+            frozen: Arc::default(),
+            stopping: Arc::default(),
+            log_synced: Arc::new(AtomicU64::new(start.recovered.last.0)),
+            store: store.clone(),
+            heads,
+            fatal: surroundings.fatal,
+        };
+        let published = Arc::new(Published::new());
+        let handle = Handle { published: published.clone(), inbox: common.inbox.clone(), store };
+        let reader = log.reader();
+        let preparer = log.preparer();
+        let (shared_outbox, keep_bytes) =
+            (Arc::new(parking_lot::Mutex::new(surroundings.outbox)), surroundings.log_keep_bytes);
+        let mut workers = Vec::new();
+        let mut spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.to_string()).spawn(work).map(|it| workers.push(it))
+        };
+        let shared = common.clone();
+        spawn("log", Box::new(move || run_log(log, &shared, keep_bytes)))?;
+        let shared = common.clone();
+        spawn("apply", Box::new(move || run_apply(applier, &shared)))?;
+        let (shared, outbox) = (common.clone(), shared_outbox.clone());
+        spawn("read", Box::new(move || run_read(&reader, &shared, &outbox)))?;
+        let shared = common.clone();
+        spawn("head", Box::new(move || run_head(&shared)))?;
+        let shared = common.clone();
+        spawn("drain", Box::new(move || run_drain(&shared)))?;
+        let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
+        spawn(
+            "housekeeping",
+            Box::new(move || {
+                run_housekeeping(&preparer, &*disk, &directory, &shared);
+            }),
+        )?;
+        let mut world = World {
+            common: common.clone(),
+            published,
+            outbox: shared_outbox,
+            close_clients: surroundings.close_clients,
+        };
+        let driver = thread::Builder::new()
+            .name("driver".to_string())
+            .spawn(move || run_driver(Driver::new(start), &mut world))?;
+        Ok(Node { handle, common, driver, workers })
+    }
+
+    /// For the connections of clients.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Where messages from other nodes go.
+    pub fn inbox(&self) -> Arc<Mailbox<Input>> {
+        self.common.inbox.clone()
+    }
+
+    /// Hands over what is led; [`Node::join`] then returns.
+    pub fn stop(&self) {
+        self.common.inbox.push(Input::Stop);
+    }
+
+    /// Whether the driver has ended.
+    pub fn has_ended(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Waits for the driver's end, then stops the other threads and closes the store.
+    pub fn join(self) -> Ended {
+        let ended = self.driver.join().expect("a panic ends the process");
+        self.common.stopping.store(true, Ordering::SeqCst);
+        // What was handed out is still done: the log first, since the store may not pass it.
+        self.common.log_jobs.close();
+        self.common.store_jobs.close();
+        self.common.read_jobs.close();
+        self.common.frozen.close();
+        for worker in self.workers {
+            worker.join().expect("a panic ends the process");
+        }
+        let synced = self.common.log_synced.load(Ordering::SeqCst);
+        if let Err(error) = self.common.store.close(synced) {
+            tracing::warn!(%error, "the store was not closed cleanly; it is checked at the start");
+        }
+        ended
+    }
+}
+
+fn run_driver(mut driver: Driver, world: &mut World) -> Ended {
+    let mut inputs = Vec::new();
+    let tick_us = driver.tick_every_us();
+    let mut tick_at_us = clock::boot_us();
+    loop {
+        driver.step(clock::boot_us(), inputs.drain(..), world);
+        if let Some(above) = driver.outlived() {
+            return Ended::Outlived(above);
+        }
+        if driver.stopped() {
+            return Ended::Stopped;
+        }
+        let now_us = clock::boot_us();
+        if now_us >= tick_at_us {
+            tick_at_us = now_us + tick_us;
+        }
+        let patience = Duration::from_micros(tick_at_us - now_us);
+        world.common.inbox.take(&mut inputs, Some(patience));
+    }
+}
+
+fn run_log(mut log: TransactionLog, common: &Common, keep_bytes: u64) {
+    let mut jobs = Vec::new();
+    while common.log_jobs.take(&mut jobs, None) {
+        let mut saves = Vec::new();
+        let mut collapse = None;
+        for job in jobs.drain(..) {
+            match job {
+                LogJob::Save(more) => saves.extend(more),
+                LogJob::Collapse(below) => collapse = collapse.max(Some(below)),
+            }
+        }
+        let result = save(&mut log, &saves, common).and_then(|()| {
+            collapse.map_or(Ok(()), |below| drop_log(&mut log, below, keep_bytes, common))
+        });
+        if let Err(error) = result {
+            return (common.fatal)(&format!("the transaction log failed: {error}"));
+        }
+    }
+}
+
+fn save(log: &mut TransactionLog, saves: &[Save], common: &Common) -> Result<(), LogError> {
+    let Some(last) = saves.last() else { return Ok(()) };
+    log.append_all(saves)?;
+    log.sync()?;
+    common.log_synced.store(log.last().index.0, Ordering::SeqCst);
+    common.inbox.push(Input::Saved(last.id));
+    Ok(())
+}
+
+/// Drops what two heads cover and the store has synced, but keeps some for nodes that lag.
+fn drop_log(
+    log: &mut TransactionLog,
+    below: Index,
+    keep_bytes: u64,
+    common: &Common,
+) -> Result<(), LogError> {
+    let before = log.base().index;
+    let (mut low, mut high) = (before.0, below.0.min(common.store.synced() + 1));
+    // The highest index from which on the log still holds what is to be kept.
+    while low < high {
+        let middle = low.midpoint(high) + 1;
+        match log.bytes_since(Index(middle)) >= keep_bytes {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    if low > before.0 {
+        log.collapse(Index(low))?;
+        if log.base().index > before {
+            common.inbox.push(Input::Collapsed(log.base().index));
+        }
+    }
+    Ok(())
+}
+
+fn run_apply(mut applier: Applier, common: &Common) {
+    let mut jobs = Vec::new();
+    while common.store_jobs.take(&mut jobs, None) {
+        for job in jobs.drain(..) {
+            let result = match job {
+                StoreJob::Apply(job) => apply(&mut applier, job, common),
+                StoreJob::Install(name) => install(&mut applier, name, common),
+            };
+            if let Err(error) = result {
+                return (common.fatal)(&format!("the store failed: {error}"));
+            }
+        }
+    }
+}
+
+fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), String> {
+    for frozen in applier.apply(job).map_err(|error| error.to_string())? {
+        common.frozen.push(frozen);
+    }
+    common.inbox.push(Input::Applied(applier.applied()));
+    Ok(())
+}
+
+fn install(applier: &mut Applier, name: HeadName, common: &Common) -> Result<(), String> {
+    let mut installed = None;
+    if name.index > applier.applied().index
+        && let Some(head) = common.heads.adopt(name).map_err(|error| error.to_string())?
+    {
+        common.heads.load(head.name, &common.store).map_err(|error| error.to_string())?;
+        applier.replaced_by(&head).map_err(|error| error.to_string())?;
+        installed = Some((&head).into());
+    }
+    common.inbox.push(Input::HeadInstalled(installed));
+    Ok(())
+}
+
+fn run_read(reader: &Reader, common: &Common, outbox: &parking_lot::Mutex<Box<dyn Outbox>>) {
+    let mut jobs = Vec::new();
+    while common.read_jobs.take(&mut jobs, None) {
+        for job in jobs.drain(..) {
+            if let Err(error) = read(job, reader, common, outbox) {
+                return (common.fatal)(&error);
+            }
+        }
+    }
+}
+
+fn read(
+    job: ReadJob,
+    reader: &Reader,
+    common: &Common,
+    outbox: &parking_lot::Mutex<Box<dyn Outbox>>,
+) -> Result<(), String> {
+    match job {
+        ReadJob::Log(purpose) => {
+            let (from, to) = purpose.range();
+            let entries = match reader.read(from, to, READ_BYTES) {
+                Ok(entries) => entries,
+                // Dropped meanwhile; the replica asks again or sends a head.
+                Err(LogError::Gone { .. }) => Vec::new(),
+                Err(error) => return Err(format!("the transaction log cannot be read: {error}")),
+            };
+            common.inbox.push(Input::Read(purpose, entries));
+        }
+        ReadJob::Serve { to, partial, offset_bytes } => {
+            match common.heads.serve(partial, offset_bytes) {
+                Ok(Some(chunk)) => outbox.lock().send(to, &NodeMessage::HeadChunk(chunk)),
+                Ok(None) => {}
+                // It may have been replaced by a newer one just now; the other asks again.
+                Err(error) => tracing::warn!(%error, "a head cannot be served"),
+            }
+        }
+        ReadJob::Keep(chunk) => {
+            let kept_bytes = common.heads.keep(&chunk).map_err(|error| error.to_string())?;
+            let (name, size_bytes) = (chunk.name, chunk.size_bytes);
+            common.inbox.push(Input::HeadChunkKept { name, kept_bytes, size_bytes });
+        }
+        ReadJob::HeadWritten(name, size_bytes) => {
+            common.inbox.push(Input::HeadWritten { name, size_bytes });
+        }
+    }
+    Ok(())
+}
+
+fn run_head(common: &Common) {
+    let mut waiting = Vec::new();
+    while common.frozen.take(&mut waiting, None) {
+        // Only the newest matters; the older ones would keep layers from draining.
+        let Some(frozen) = waiting.drain(..).next_back() else { continue };
+        let mut next_rest_bytes = HEAD_PIECE_BYTES;
+        let written = common.heads.write(&frozen, |done_bytes| {
+            if done_bytes >= next_rest_bytes {
+                next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        drop(frozen);
+        match written {
+            Ok(head) => {
+                tracing::info!(
+                    index = %head.name.index, bytes = head.size_bytes,
+                    hash = head.name.short_hash(), "wrote a head"
+                );
+                // The log may go below it only if the store has it on disk as well.
+                common.store.freeze_for_drain();
+                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
+            }
+            Err(error) => return (common.fatal)(&format!("a head cannot be written: {error}")),
+        }
+    }
+}
+
+fn run_drain(common: &Common) {
+    let mut synced_at = std::time::Instant::now();
+    let mut frozen_at = std::time::Instant::now();
+    while !common.stopping.load(Ordering::SeqCst) {
+        let synced_log = common.log_synced.load(Ordering::SeqCst);
+        if frozen_at.elapsed() >= FREEZE_EVERY {
+            frozen_at = std::time::Instant::now();
+            common.store.freeze_for_drain();
+        }
+        let result = common.store.drain_step(synced_log).and_then(|progress| {
+            if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
+                synced_at = std::time::Instant::now();
+                if common.store.drained() > common.store.synced() {
+                    common.store.sync()?;
+                }
+            }
+            Ok(progress)
+        });
+        match result {
+            Ok(progress) if progress.worked() => {}
+            Ok(_) => thread::sleep(REST),
+            Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
+        }
+    }
+}
+
+fn run_housekeeping(
+    preparer: &SegmentPreparer,
+    disk: &dyn Disk,
+    directory: &Path,
+    common: &Common,
+) {
+    let mut nearly_full = false;
+    let mut looked_at: Option<std::time::Instant> = None;
+    while !common.stopping.load(Ordering::SeqCst) {
+        match preparer.prepare_step() {
+            Ok(true) => continue,
+            Ok(false) => {}
+            // Announced below; appending goes on in the segment in use.
+            Err(LogError::Full { .. }) => {}
+            Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
+        }
+        if looked_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(500)) {
+            looked_at = Some(std::time::Instant::now());
+            match disk.bytes_free(directory) {
+                Ok(free_bytes) => {
+                    let full = free_bytes < DISK_RESERVE_BYTES;
+                    if full != nearly_full {
+                        nearly_full = full;
+                        tracing::warn!(free_bytes, full, "disk space");
+                        common.inbox.push(Input::DiskNearlyFull(full));
+                    }
+                }
+                Err(error) => {
+                    return (common.fatal)(&format!("{}: {error}", directory.display()));
+                }
+            }
+        }
+        thread::sleep(REST);
+    }
+}
+
+/// The driver's world.
+struct World {
+    common: Common,
+    published: Arc<Published>,
+    outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
+    close_clients: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Environment for World {
+    fn save(&mut self, saves: Vec<Save>) {
+        self.common.log_jobs.push(LogJob::Save(saves));
+    }
+
+    fn send(&mut self, to: NodeId, message: NodeMessage) {
+        self.outbox.lock().send(to, &message);
+    }
+
+    fn read(&mut self, purpose: ReadPurpose) {
+        self.common.read_jobs.push(ReadJob::Log(purpose));
+    }
+
+    fn apply(&mut self, job: ApplyJob) {
+        self.common.store_jobs.push(StoreJob::Apply(job));
+    }
+
+    fn head(&mut self, job: HeadJob) {
+        match job {
+            HeadJob::Serve { to, partial, offset_bytes } => {
+                self.common.read_jobs.push(ReadJob::Serve { to, partial, offset_bytes });
+            }
+            HeadJob::Keep(chunk) => self.common.read_jobs.push(ReadJob::Keep(chunk)),
+            HeadJob::Install(name) => self.common.store_jobs.push(StoreJob::Install(name)),
+        }
+    }
+
+    fn collapse_log(&mut self, below: Index) {
+        self.common.log_jobs.push(LogJob::Collapse(below));
+    }
+
+    fn publish(&mut self, status: &Arc<Status>) {
+        self.published.publish(status);
+    }
+
+    fn close_clients(&mut self) {
+        (self.close_clients)();
+    }
+
+    fn wall_ms(&self) -> u64 {
+        clock::wall_ms()
+    }
+}

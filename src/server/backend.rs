@@ -1,0 +1,125 @@
+//! What a session needs of its node.
+
+use bytes::Bytes;
+
+use super::Refusal;
+use crate::store::{Rows, StoreError};
+
+/// The node as its sessions see it. All calls return at once.
+pub trait Backend: Send + Sync + 'static {
+    /// Calls `read` once with a view of the applied state, in which every entry is there as a whole
+    /// or not at all.
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal>;
+
+    /// Whether this node is master and its lease holds at this moment. Asked AFTER the view was
+    /// read and before the reply leaves: only then was the view the newest there is.
+    fn lease(&self) -> Result<(), Refusal>;
+
+    /// Whether a write has a chance; a cheap early answer, the proposal may still be refused.
+    fn may_write(&self) -> Result<(), Refusal>;
+
+    /// What the master would stamp an entry with now, in ms since the epoch. A clock item submitted
+    /// after this call brings the log's clock to at least this.
+    fn stamp_ms(&self) -> u64;
+
+    /// What INFO, ROLE and HELLO tell.
+    fn info(&self) -> NodeInfo;
+
+    /// The store could not answer a read: the node must stop. The session closes.
+    fn store_failed(&self, error: StoreError);
+}
+
+/// Items to be proposed, in the encoding of `command::batch`. Its outcome is one reply for each
+/// item, or one refusal for all: `Result<Vec<Reply>, Refusal>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The items one after the other.
+    pub items: Bytes,
+    /// How many.
+    pub count: u32,
+}
+
+/// What a node is to its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeRole {
+    /// Answers clients: leads, and its lease holds.
+    Master,
+    /// Votes.
+    #[default]
+    Replica,
+    /// Has the data, no vote.
+    Learner,
+}
+
+impl NodeRole {
+    /// One lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeRole::Master => "master",
+            NodeRole::Replica => "replica",
+            NodeRole::Learner => "learner",
+        }
+    }
+}
+
+/// Another node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where its clients connect, `host:port`.
+    pub address: String,
+    /// It is connected.
+    pub reachable: bool,
+    /// What it has applied, as far as this node knows.
+    pub applied_index: u64,
+    /// Chosen entries that it has not yet in its log.
+    pub lag_entries: u64,
+}
+
+/// A node, for INFO, ROLE and HELLO. Numbers that a node cannot tell are 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// This node's name in the configuration.
+    pub name: String,
+    /// Where its clients connect, `host:port`.
+    pub address: String,
+    /// What it is at this moment.
+    pub role: NodeRole,
+    /// The master's client address, if one is known; this node's own when it is the master.
+    pub master_address: Option<String>,
+    /// The other nodes, in the configuration's order.
+    pub peers: Vec<PeerInfo>,
+    /// The highest ballot promised, as text.
+    pub ballot: String,
+    /// The last entry in its log.
+    pub last_index: u64,
+    /// The last entry it knows to be chosen.
+    pub chosen_index: u64,
+    /// The last entry in its store.
+    pub applied_index: u64,
+    /// The newest head that was verified.
+    pub head_index: u64,
+    /// What is left of the master's lease, in ms.
+    pub lease_left_ms: u64,
+    /// Since the process began, in ms.
+    pub uptime_ms: u64,
+    /// Resident memory of the process, in bytes.
+    pub memory_bytes: u64,
+    /// Bytes of the node's directory.
+    pub disk_used_bytes: u64,
+    /// Bytes free on its file system.
+    pub disk_free_bytes: u64,
+    /// Processor time of the process in user mode, in microseconds.
+    pub cpu_user_us: u64,
+    /// Processor time of the process in the kernel, in microseconds.
+    pub cpu_system_us: u64,
+    /// Client connections the node accepts at most.
+    pub clients_max: u64,
+    /// Updates are refused, and why.
+    pub read_only: Option<String>,
+    /// Further lines of INFO's section `arakoon`: name and value.
+    pub more: Vec<(String, String)>,
+}

@@ -1,0 +1,356 @@
+//! One client's connection: bytes to requests, requests to the handler, replies to bytes.
+//!
+//! Works in turns: decode what has arrived, let the handler answer, write all its replies at once,
+//! read again. Invariants: replies leave in the order of the requests; while replies cannot be
+//! written nothing more is handled, so a client that does not read costs one turn's output; an
+//! idle connection keeps a few kilobytes; a request is dropped only with the whole connection.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use resp::{DecodeError, Protocol, Request, RequestDecoder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::limits::ConnectionLimits;
+use super::registry::Registration;
+
+/// The room for reading, and for replies, that an idle connection keeps.
+const KEPT_BYTES: usize = 4 * 1024;
+/// The most that is read at once.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// While the handler waits, this much is read ahead; it is how a lost client is noticed.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// The most requests of one turn.
+const TURN_REQUESTS: usize = 1024;
+/// The bytes of arguments after which a turn takes no further request.
+const TURN_BYTES: usize = 1024 * 1024;
+/// How long what a client still sends is read and dropped before closing. Closing with unread bytes
+/// would reset the connection, and with it replies that the client has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a handler wants next.
+#[derive(Debug)]
+pub enum Step<Ticket> {
+    /// Nothing to wait for. Requests left in the queue are handled after the replies so far are
+    /// written; a handler leaves them there when `out` has passed
+    /// [`super::limits::OUTPUT_TURN_BYTES`].
+    Idle,
+    /// Wait for this, call [`ConnectionHandler::resume`], then `handle` again.
+    Wait(Ticket),
+    /// Write the replies, then close.
+    Close,
+}
+
+/// The session behind a connection: a plain state machine. Dropped when the connection ends, also
+/// while it waits.
+pub trait ConnectionHandler: Send + 'static {
+    /// Ready once the handler can go on.
+    type Ticket: Future<Output: Send> + Send + Unpin + 'static;
+
+    /// Takes requests from the front, in order, and appends replies to `out`; stops early when it
+    /// must wait. Called when requests are there, and after every `resume`, then perhaps with an
+    /// empty queue: it only goes on with what it has begun.
+    fn handle(
+        &mut self,
+        requests: &mut VecDeque<Request>,
+        out: &mut BytesMut,
+    ) -> Step<Self::Ticket>;
+
+    /// The outcome of what the last `handle` waited for.
+    fn resume(&mut self, outcome: <Self::Ticket as Future>::Output, out: &mut BytesMut);
+
+    /// The client sent what cannot be understood, after requests that all have been handled. The
+    /// connection is closed after the reply.
+    fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
+        error.reply().encode(Protocol::Resp2, out);
+    }
+}
+
+/// Why a connection ends.
+enum End {
+    /// After replies that the client should be able to read.
+    Orderly,
+    /// It is of no use any more, or must go at once.
+    AtOnce,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::AtOnce
+    }
+}
+
+/// Whether a client may still send.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Open,
+    /// It closed its half, at this time.
+    Closed(Instant),
+}
+
+/// Why nothing more can be decoded.
+#[derive(Clone, Copy)]
+enum Undecodable {
+    Malformed(DecodeError),
+    /// A browser was tricked into sending us a form: its lines must not be taken for commands.
+    Http,
+}
+
+/// A connection and its handler.
+pub struct Connection<H> {
+    stream: TcpStream,
+    handler: H,
+    registration: Registration,
+    limits: ConnectionLimits,
+    decoder: RequestDecoder,
+    /// Received, not decoded.
+    buffer: BytesMut,
+    /// Decoded, not handled.
+    requests: VecDeque<Request>,
+    /// Replies, not written.
+    out: BytesMut,
+    /// How much to ask for in the next read.
+    read_bytes: usize,
+    sending: Sending,
+    undecodable: Option<Undecodable>,
+}
+
+impl<H: ConnectionHandler> Connection<H> {
+    /// Of a client that was just accepted.
+    pub fn new(
+        stream: TcpStream,
+        handler: H,
+        registration: Registration,
+        limits: ConnectionLimits,
+    ) -> Connection<H> {
+        Connection {
+            stream,
+            handler,
+            registration,
+            limits,
+            decoder: RequestDecoder::new(limits.requests),
+            buffer: BytesMut::new(),
+            requests: VecDeque::new(),
+            out: BytesMut::new(),
+            read_bytes: KEPT_BYTES,
+            sending: Sending::Open,
+            undecodable: None,
+        }
+    }
+
+    /// Runs until it ends.
+    pub async fn run(mut self) {
+        if let End::Orderly = self.serve().await {
+            self.linger().await;
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            match self.turn().await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+            // A client that always has more to say must not keep its thread to itself.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Handles what is there, or waits for more.
+    async fn turn(&mut self) -> Result<(), End> {
+        if self.registration.client().must_finish() {
+            return Err(End::Orderly);
+        }
+        self.decode();
+        if self.requests.is_empty() {
+            return match (self.undecodable, self.sending) {
+                (Some(Undecodable::Malformed(error)), _) => {
+                    self.handler.on_decode_error(error, &mut self.out);
+                    self.write().await?;
+                    Err(End::Orderly)
+                }
+                (Some(Undecodable::Http), _) | (None, Sending::Closed(_)) => Err(End::AtOnce),
+                (None, Sending::Open) => self.wait_for_bytes().await,
+            };
+        }
+        self.registration.client().touch();
+        self.handle().await
+    }
+
+    /// Moves whole requests from the buffer to the queue, as many as one turn takes.
+    fn decode(&mut self) {
+        let mut bytes = 0;
+        while self.undecodable.is_none()
+            && self.requests.len() < TURN_REQUESTS
+            && bytes < TURN_BYTES
+        {
+            match self.decoder.decode(&mut self.buffer) {
+                Ok(Some(request)) if is_http(&request) => {
+                    let address = self.registration.client().address();
+                    tracing::warn!("closed a connection from {address}: it speaks HTTP");
+                    self.undecodable = Some(Undecodable::Http);
+                }
+                Ok(Some(request)) => {
+                    bytes += request.byte_count();
+                    self.requests.push_back(request);
+                }
+                Ok(None) => return,
+                Err(error) => self.undecodable = Some(Undecodable::Malformed(error)),
+            }
+        }
+    }
+
+    /// Lets the handler work until it has nothing to wait for, and writes its replies.
+    async fn handle(&mut self) -> Result<(), End> {
+        loop {
+            let step = self.handler.handle(&mut self.requests, &mut self.out);
+            self.write().await?;
+            match step {
+                Step::Idle => {
+                    if self.requests.is_empty() {
+                        self.requests.shrink_to(16);
+                    }
+                    return Ok(());
+                }
+                Step::Close => return Err(End::Orderly),
+                Step::Wait(ticket) => {
+                    let outcome = self.wait_for_ticket(ticket).await?;
+                    self.handler.resume(outcome, &mut self.out);
+                    if self.registration.client().must_finish() {
+                        // Only what was begun is answered.
+                        self.requests.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn wait_for_ticket(
+        &mut self,
+        mut ticket: H::Ticket,
+    ) -> Result<<H::Ticket as Future>::Output, End> {
+        loop {
+            let half_closed_end = match self.sending {
+                Sending::Open => None,
+                Sending::Closed(since) => Some(since + self.limits.half_closed_timeout),
+            };
+            let reads_ahead = half_closed_end.is_none() && self.buffer.len() < READ_AHEAD_BYTES;
+            tokio::select! {
+                biased;
+                outcome = &mut ticket => return Ok(outcome),
+                () = self.registration.client().killed() => return Err(End::AtOnce),
+                readable = self.stream.readable(), if reads_ahead => readable?,
+                () = sleep_until(half_closed_end.unwrap_or_else(Instant::now)),
+                    if half_closed_end.is_some() => return Err(End::AtOnce),
+            }
+            if reads_ahead {
+                self.read()?;
+            }
+        }
+    }
+
+    async fn wait_for_bytes(&mut self) -> Result<(), End> {
+        if self.buffer.is_empty() && self.read_bytes > KEPT_BYTES {
+            self.read_bytes = KEPT_BYTES;
+            self.buffer = BytesMut::new();
+        }
+        tokio::select! {
+            biased;
+            readable = self.stream.readable() => readable?,
+            () = self.registration.client().told_to_finish() => return Err(End::Orderly),
+        }
+        self.read()?;
+        Ok(())
+    }
+
+    /// Reads once what has arrived.
+    fn read(&mut self) -> io::Result<()> {
+        self.buffer.reserve(self.read_bytes);
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => self.sending = Sending::Closed(Instant::now()),
+            Ok(count) if count >= self.read_bytes => {
+                // There is more: ask for more next time.
+                self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Writes all replies, as fast as the client takes them.
+    async fn write(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let kept = self.out.len() <= KEPT_BYTES;
+        // Set once the client has not taken everything at once.
+        let mut started = None;
+        while !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(count) => self.out.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let now = Instant::now();
+                    let started = *started.get_or_insert(now);
+                    if self.out.len() > self.limits.output_bytes_max
+                        && now - started > self.limits.drain_timeout
+                    {
+                        return Err(self.too_slow());
+                    }
+                    let deadline = now + self.limits.drain_timeout;
+                    let writable = tokio::select! {
+                        biased;
+                        writable = timeout_at(deadline, self.stream.writable()) => writable,
+                        () = self.registration.client().killed() => return Err(End::AtOnce),
+                    };
+                    match writable {
+                        Ok(writable) => writable?,
+                        Err(_) => return Err(self.too_slow()),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if kept {
+            // The same room again, from its start.
+            self.out.clear();
+        } else {
+            self.out = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn too_slow(&self) -> End {
+        tracing::warn!(
+            "closed the connection of client {} from {}: it does not take its replies, {} bytes wait",
+            self.registration.client().id(),
+            self.registration.client().address(),
+            self.out.len()
+        );
+        End::AtOnce
+    }
+
+    /// Tells the client that there is no more, and gives it a little time to read what there is.
+    async fn linger(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut ignored = vec![0; 16 * 1024];
+        let drained = async { while let Ok(1..) = self.stream.read(&mut ignored).await {} };
+        tokio::select! {
+            _ = timeout(LINGER, drained) => {}
+            () = self.registration.client().killed() => {}
+        }
+    }
+}
+
+/// As in Redis: the first line of a form, or a header no Redis client sends.
+fn is_http(request: &Request) -> bool {
+    let name = request.name();
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}

@@ -1,0 +1,309 @@
+//! A real node behind the sessions, and the session behind a connection.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use resp::{DecodeError, Request};
+use tokio::sync::oneshot;
+
+use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission};
+use super::connection::{self, ConnectionHandler};
+use super::refusal::Refusal;
+use super::registry::Client;
+use super::session::{Session, Step};
+use super::shared::Shared;
+use crate::config::Config;
+use crate::node::{self, Handle, Outcome, Role, Status, clock};
+use crate::paxos::NodeId;
+use crate::store::keyspace::Meta;
+use crate::store::{Rows, StoreError};
+
+/// Disk use is summed at most this often.
+const DISK_USE_EVERY: Duration = Duration::from_secs(1);
+
+/// What sessions need of a running node.
+pub struct NodeBackend {
+    handle: Handle,
+    config: Config,
+    seat: NodeId,
+    clients_max: usize,
+    started: Instant,
+    disk_used: Mutex<Option<(Instant, u64)>>,
+    /// Ends the process.
+    fatal: node::runtime::Fatal,
+}
+
+impl NodeBackend {
+    /// For the node of that seat.
+    pub fn new(
+        handle: Handle,
+        config: Config,
+        seat: NodeId,
+        clients_max: usize,
+        fatal: node::runtime::Fatal,
+    ) -> NodeBackend {
+        NodeBackend {
+            handle,
+            config,
+            seat,
+            clients_max,
+            started: Instant::now(),
+            disk_used: Mutex::new(None),
+            fatal,
+        }
+    }
+
+    fn disk_used_bytes(&self) -> u64 {
+        let mut known = self.disk_used.lock();
+        if let Some((at, bytes)) = *known
+            && at.elapsed() < DISK_USE_EVERY
+        {
+            return bytes;
+        }
+        let bytes = directory_bytes(&self.config.node(self.seat).dir);
+        *known = Some((Instant::now(), bytes));
+        bytes
+    }
+
+    fn peers(&self, status: &Status) -> Vec<PeerInfo> {
+        let others = (0..self.config.nodes.len() as u8).map(NodeId).filter(|n| *n != self.seat);
+        let info = |node: NodeId| {
+            let seen = status.followers.iter().find(|follower| follower.node == node);
+            let silent_us_max = 2 * self.config.cluster.lease.as_micros() as u64;
+            let matched = seen.map_or(0, |follower| follower.matched.0);
+            PeerInfo {
+                name: self.config.node(node).name.clone(),
+                address: self.config.node(node).client.clone(),
+                reachable: seen.is_some_and(|follower| follower.silent_us < silent_us_max),
+                applied_index: matched,
+                lag_entries: status.chosen.0.saturating_sub(matched),
+            }
+        };
+        others.map(info).collect()
+    }
+
+    /// Further lines of INFO's own section; `arakoon status` reads them.
+    fn more(&self, status: &Status, now_us: u64) -> Vec<(String, String)> {
+        let keys: u64 = Meta::read(&self.handle.store().read())
+            .map_or(0, |meta| meta.databases.iter().map(|database| database.keys).sum());
+        let master = status.master.map(|node| self.config.node(node).client.clone());
+        let catch_up = status.catch_up.map_or("none".to_string(), |it| {
+            format!("head, {} of {} bytes", it.kept_bytes, it.size_bytes)
+        });
+        let mismatch = status.head_mismatch.map_or(String::new(), |(index, node)| {
+            format!("at index {index}, seen with {}", self.config.node(node).name)
+        });
+        let serves = now_us < status.serving_until_us;
+        let mut lines = vec![
+            ("role", status.role.name().to_string()),
+            ("quorum", u8::from(serves).to_string()),
+            ("master_address", master.unwrap_or_default()),
+            ("incarnation", status.incarnation.to_string()),
+            ("keys", keys.to_string()),
+            ("log_base_index", status.base.to_string()),
+            ("head_hash", status.head.map_or(String::new(), |head| head.short_hash())),
+            ("head_mismatch", mismatch),
+            ("catch_up", catch_up),
+            ("queue", status.queued.to_string()),
+            ("clock_off_ms", status.clock_off_ms.to_string()),
+            ("layers_bytes", self.handle.store().layers_bytes().to_string()),
+            ("drained_index", self.handle.store().drained().to_string()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value))
+        .collect::<Vec<_>>();
+        for (seat, node) in self.config.nodes.iter().enumerate() {
+            let value = format!("name={},client={},peer={}", node.name, node.client, node.peer);
+            lines.push((format!("member{}", seat + 1), value));
+        }
+        for follower in &status.followers {
+            let name = &self.config.node(follower.node).name;
+            let value = format!(
+                "matched={},votes={},silent_ms={},behind={}",
+                follower.matched,
+                u8::from(follower.votes),
+                follower.silent_us / 1000,
+                u8::from(follower.behind)
+            );
+            lines.push((format!("follower_{name}"), value));
+        }
+        lines
+    }
+}
+
+impl Backend for NodeBackend {
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal> {
+        read(&self.handle.store().read());
+        Ok(())
+    }
+
+    fn lease(&self) -> Result<(), Refusal> {
+        self.handle.serves().map_err(Refusal::from)
+    }
+
+    fn may_write(&self) -> Result<(), Refusal> {
+        self.handle.may_write().map_err(Refusal::from)
+    }
+
+    fn stamp_ms(&self) -> u64 {
+        self.handle.stamp_ms()
+    }
+
+    fn info(&self) -> NodeInfo {
+        let now_us = clock::boot_us();
+        let node = self.config.node(self.seat);
+        let base = NodeInfo {
+            cluster_id: self.config.cluster.id.clone(),
+            name: node.name.clone(),
+            address: node.client.clone(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            clients_max: self.clients_max as u64,
+            disk_used_bytes: self.disk_used_bytes(),
+            ..process_info()
+        };
+        let Some(status) = self.handle.status() else { return base };
+        NodeInfo {
+            role: match status.role {
+                Role::Master => NodeRole::Master,
+                Role::Leader | Role::Replica => NodeRole::Replica,
+                Role::Learner | Role::Joining => NodeRole::Learner,
+            },
+            master_address: status.master.map(|node| self.config.node(node).client.clone()),
+            peers: self.peers(&status),
+            ballot: status.ballot.to_string(),
+            last_index: status.last.0,
+            chosen_index: status.chosen.0,
+            applied_index: status.applied.0,
+            head_index: status.head.map_or(0, |head| head.index.0),
+            lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
+            read_only: status.updates_refused.as_ref().map(|refusal| format!("{refusal:?}")),
+            more: self.more(&status, now_us),
+            ..base
+        }
+    }
+
+    fn store_failed(&self, error: StoreError) {
+        // A head is replacing the store: this node is far behind and answers nobody meanwhile.
+        if !matches!(error, StoreError::Replaced) {
+            (self.fatal)(&format!("the store failed: {error}"));
+        }
+    }
+}
+
+/// What the kernel says of this process; what it does not say is 0.
+fn process_info() -> NodeInfo {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name in parentheses: state is field 3, utime 14, stime 15, rss 24.
+    let fields: Vec<u64> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    NodeInfo {
+        memory_bytes: field(24) * rustix::param::page_size() as u64,
+        cpu_user_us: field(14) * tick_us,
+        cpu_system_us: field(15) * tick_us,
+        ..NodeInfo::default()
+    }
+}
+
+/// Bytes of all files below a directory; what cannot be read counts nothing.
+fn directory_bytes(directory: &PathBuf) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => directory_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).sum()
+}
+
+impl From<node::Refusal> for Refusal {
+    fn from(refusal: node::Refusal) -> Refusal {
+        match refusal {
+            node::Refusal::Moved { address } => Refusal::Moved { address },
+            node::Refusal::ClusterDown(reason) => Refusal::ClusterDown(reason.into()),
+            node::Refusal::TryAgain(reason) => Refusal::TryAgain(reason.into()),
+            node::Refusal::Loading(_) => Refusal::Loading,
+            node::Refusal::Misconf(reason) => Refusal::Misconf(reason.into()),
+            node::Refusal::Uncertain => Refusal::Uncertain,
+        }
+    }
+}
+
+/// A session and its connection.
+pub struct SessionHandler {
+    session: Session,
+    client: Arc<Client>,
+    backend: Arc<NodeBackend>,
+}
+
+impl SessionHandler {
+    /// For a client that has just connected.
+    pub fn new(shared: Arc<Shared>, client: Arc<Client>, backend: Arc<NodeBackend>) -> Self {
+        let local = backend.config.node(backend.seat).client.clone();
+        let session = Session::new(shared, client.id(), client.address().to_string(), local);
+        SessionHandler { session, client, backend }
+    }
+}
+
+/// Waits for the outcome of a submission.
+pub struct Ticket(oneshot::Receiver<Outcome>);
+
+impl Future for Ticket {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        // Dropped unanswered: the driver ended in between, and nobody knows.
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|outcome| outcome.unwrap_or(Err(node::Refusal::Uncertain)))
+    }
+}
+
+impl ConnectionHandler for SessionHandler {
+    type Ticket = Ticket;
+
+    fn handle(
+        &mut self,
+        requests: &mut VecDeque<Request>,
+        out: &mut BytesMut,
+    ) -> connection::Step<Ticket> {
+        let step = self.session.handle(requests, out, &*self.backend);
+        self.client.set_readonly(self.session.is_read_only());
+        match step {
+            Step::Idle => connection::Step::Idle,
+            Step::Close => connection::Step::Close,
+            Step::Submit(Submission { items, count }) => {
+                let (sender, receiver) = oneshot::channel();
+                self.backend.handle.submit(node::Submission {
+                    items,
+                    count,
+                    read_at_us: clock::boot_us(),
+                    respond: Box::new(move |outcome| {
+                        // The client may have gone meanwhile.
+                        let _ = sender.send(outcome);
+                    }),
+                });
+                connection::Step::Wait(Ticket(receiver))
+            }
+        }
+    }
+
+    fn resume(&mut self, outcome: Outcome, out: &mut BytesMut) {
+        self.session.complete(outcome.map_err(Refusal::from), out);
+    }
+
+    fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
+        error.reply().encode(self.session.protocol(), out);
+    }
+}

@@ -1,0 +1,214 @@
+//! Which clients are connected, and how to part from them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+const STAY: u8 = 0;
+const FINISH: u8 = 1;
+const KILL: u8 = 2;
+
+/// One connected client: what its session and everybody else know about it.
+#[derive(Debug)]
+pub struct Client {
+    id: u64,
+    address: SocketAddr,
+    created: Instant,
+    /// Milliseconds after `created`.
+    last_used_ms: AtomicU64,
+    name: Mutex<Bytes>,
+    readonly: AtomicBool,
+    /// STAY, FINISH or KILL; only grows.
+    leaving: AtomicU8,
+    told_to_leave: Notify,
+}
+
+impl Client {
+    /// Unique while this process lives, from 1, growing.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it connected from.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How long it has been connected.
+    pub fn age(&self) -> Duration {
+        self.created.elapsed()
+    }
+
+    /// How long ago its last request came.
+    pub fn idle(&self) -> Duration {
+        let last_used = Duration::from_millis(self.last_used_ms.load(Ordering::Relaxed));
+        self.created.elapsed().saturating_sub(last_used)
+    }
+
+    /// As given by CLIENT SETNAME; empty: none.
+    pub fn name(&self) -> Bytes {
+        self.name.lock().clone()
+    }
+
+    /// See [`Client::name`].
+    pub fn set_name(&self, name: Bytes) {
+        *self.name.lock() = name;
+    }
+
+    /// In READONLY mode: it may stay when this node is not the master.
+    pub fn is_readonly(&self) -> bool {
+        self.readonly.load(Ordering::Relaxed)
+    }
+
+    /// See [`Client::is_readonly`].
+    pub fn set_readonly(&self, readonly: bool) {
+        self.readonly.store(readonly, Ordering::Relaxed);
+    }
+
+    /// Ends the connection once what was begun is answered; requests not begun are dropped.
+    pub fn finish(&self) {
+        self.leave(FINISH);
+    }
+
+    /// Ends the connection now, with whatever is pending.
+    pub fn kill(&self) {
+        self.leave(KILL);
+    }
+
+    fn leave(&self, how: u8) {
+        self.leaving.fetch_max(how, Ordering::SeqCst);
+        self.told_to_leave.notify_one();
+    }
+
+    pub(super) fn must_finish(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst) >= FINISH
+    }
+
+    /// Waits for [`Client::finish`] or [`Client::kill`]. Only the connection itself calls it.
+    pub(super) async fn told_to_finish(&self) {
+        self.told(FINISH).await;
+    }
+
+    /// Waits for [`Client::kill`]. Only the connection itself calls it.
+    pub(super) async fn killed(&self) {
+        self.told(KILL).await;
+    }
+
+    async fn told(&self, how: u8) {
+        // A call before we wait leaves a permit, so none is missed.
+        while self.leaving.load(Ordering::SeqCst) < how {
+            self.told_to_leave.notified().await;
+        }
+    }
+
+    pub(super) fn touch(&self) {
+        let now_ms = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_used_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+/// All connected clients.
+#[derive(Debug)]
+pub struct ClientRegistry {
+    clients_max: usize,
+    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+    next_id: AtomicU64,
+    removed: Notify,
+}
+
+impl ClientRegistry {
+    /// With room for that many.
+    pub fn new(clients_max: usize) -> ClientRegistry {
+        ClientRegistry {
+            clients_max,
+            clients: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            removed: Notify::new(),
+        }
+    }
+
+    /// Adds a client; `None`: there is no room. The entry goes when the [`Registration`] is
+    /// dropped.
+    pub fn register(self: &Arc<Self>, address: SocketAddr) -> Option<Registration> {
+        let mut clients = self.clients.lock();
+        if clients.len() >= self.clients_max {
+            return None;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let client = Arc::new(Client {
+            id,
+            address,
+            created: Instant::now(),
+            last_used_ms: AtomicU64::new(0),
+            name: Mutex::default(),
+            readonly: AtomicBool::new(false),
+            leaving: AtomicU8::new(STAY),
+            told_to_leave: Notify::new(),
+        });
+        clients.insert(id, Arc::clone(&client));
+        Some(Registration { registry: Arc::clone(self), client })
+    }
+
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.clients.lock().len()
+    }
+
+    /// Everyone, oldest first.
+    pub fn list(&self) -> Vec<Arc<Client>> {
+        self.clients.lock().values().cloned().collect()
+    }
+
+    /// That client, if it is connected.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.lock().get(&id).cloned()
+    }
+
+    /// Ends the connections that the filter picks, each once what it began is answered. Returns how
+    /// many.
+    pub fn close_clients(&self, filter: impl Fn(&Client) -> bool) -> usize {
+        let picked: Vec<_> = self.list().into_iter().filter(|client| filter(client)).collect();
+        for client in &picked {
+            client.finish();
+        }
+        picked.len()
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn wait_until_empty(&self) {
+        loop {
+            let removed = self.removed.notified();
+            if self.count() == 0 {
+                return;
+            }
+            removed.await;
+        }
+    }
+}
+
+/// A client's place in the registry.
+#[derive(Debug)]
+pub struct Registration {
+    registry: Arc<ClientRegistry>,
+    client: Arc<Client>,
+}
+
+impl Registration {
+    /// Whose it is.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.clients.lock().remove(&self.client.id);
+        self.registry.removed.notify_waiters();
+    }
+}

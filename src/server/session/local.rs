@@ -1,0 +1,209 @@
+//! What the session answers itself.
+
+use bytes::{Bytes, BytesMut};
+use resp::{Protocol, Reply};
+
+use super::transaction::parse_db;
+use super::{Session, Taken};
+use crate::command::connection::Connection;
+use crate::command::describe;
+use crate::command::parse::{SYNTAX, integer, is, wrong_arity};
+use crate::server::{Backend, info, settings};
+use crate::store::keyspace::Meta;
+
+impl Session {
+    pub(super) fn local(
+        &mut self,
+        command: Connection,
+        args: &[Bytes],
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        use Connection::{Discard, Echo, Multi, Ping, Select, Unwatch};
+        // These can stand in line behind writes: they neither read the keyspace nor change how
+        // replies are encoded.
+        let in_line = matches!(command, Ping | Echo | Select | Multi | Discard | Unwatch);
+        if !in_line && !self.gathered.is_empty() {
+            return Taken::Later;
+        }
+        let reply = self.local_reply(command, args, backend);
+        self.emit(reply, out);
+        if command == Connection::Quit { Taken::Close } else { Taken::Done }
+    }
+
+    pub(super) fn local_reply(
+        &mut self,
+        command: Connection,
+        args: &[Bytes],
+        backend: &dyn Backend,
+    ) -> Reply {
+        match command {
+            Connection::Ping => match &args[1..] {
+                [] => Reply::Simple("PONG".into()),
+                [text] => Reply::Bulk(text.clone()),
+                _ => wrong_arity("ping"),
+            },
+            Connection::Echo => Reply::Bulk(args[1].clone()),
+            Connection::Hello => self.hello(args, backend).unwrap_or_else(|error| error),
+            Connection::Auth => auth(args),
+            Connection::Select => match parse_db(&args[1]) {
+                Ok(db) => {
+                    self.select(db);
+                    Reply::OK
+                }
+                Err(error) => error,
+            },
+            Connection::Quit => Reply::OK,
+            Connection::Reset => self.reset(),
+            Connection::Client => self.client(args),
+            Connection::ReadOnly => {
+                self.read_only = true;
+                Reply::OK
+            }
+            Connection::ReadWrite => {
+                self.read_only = false;
+                Reply::OK
+            }
+            Connection::Multi => self.begin_transaction(),
+            Connection::Discard => self.discard(),
+            Connection::Unwatch => {
+                self.watches.clear();
+                Reply::OK
+            }
+            Connection::Command => describe::command(args),
+            Connection::Config => config(args, backend),
+            Connection::Info => self.info(args, backend),
+            Connection::Role => info::role(&backend.info()),
+            Connection::Time => {
+                let now_ms = backend.stamp_ms();
+                let microseconds = now_ms % 1000 * 1000;
+                let parts = [now_ms / 1000, microseconds];
+                Reply::Array(parts.map(|part| Reply::bulk(part.to_string())).to_vec())
+            }
+            // Both are taken before: they need more than this node's own knowledge.
+            Connection::Exec | Connection::Watch => {
+                unreachable!("{command:?} is neither queued nor answered here")
+            }
+        }
+    }
+
+    pub(super) fn select(&mut self, db: u8) {
+        if self.db != db {
+            self.db = db;
+            self.shared.update(self.id, |client| client.db = db);
+        }
+    }
+
+    fn hello(&mut self, args: &[Bytes], backend: &dyn Backend) -> Result<Reply, Reply> {
+        let mut protocol = self.protocol;
+        if let Some(version) = args.get(1) {
+            protocol = match integer(version) {
+                Some(2) => Protocol::Resp2,
+                Some(3) => Protocol::Resp3,
+                Some(_) => return Err(Reply::error("NOPROTO unsupported protocol version")),
+                None => {
+                    return Err(Reply::error(
+                        "ERR Protocol version is not an integer or out of range",
+                    ));
+                }
+            };
+        }
+        let mut name = None;
+        let mut options = args.get(2..).unwrap_or_default();
+        while let [option, rest @ ..] = options {
+            options = match rest {
+                [user, password, rest @ ..] if is(option, "AUTH") => {
+                    check_user(user, password)?;
+                    rest
+                }
+                [value, rest @ ..] if is(option, "SETNAME") => {
+                    name = Some(super::client::check_name(value)?);
+                    rest
+                }
+                _ => {
+                    let option = String::from_utf8_lossy(option);
+                    let text = format!("ERR Syntax error in HELLO option '{option}'");
+                    return Err(Reply::error(text));
+                }
+            };
+        }
+        self.set_protocol(protocol);
+        if let Some(name) = name {
+            self.shared.update(self.id, |client| client.name = name);
+        }
+        Ok(info::hello(&backend.info(), self.id, protocol))
+    }
+
+    fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        let number = if protocol == Protocol::Resp3 { 3 } else { 2 };
+        self.shared.update(self.id, |client| client.protocol = number);
+    }
+
+    fn reset(&mut self) -> Reply {
+        self.transaction = None;
+        self.watches.clear();
+        self.select(0);
+        self.set_protocol(Protocol::Resp2);
+        self.read_only = false;
+        self.shared.update(self.id, |client| client.name.clear());
+        Reply::Simple("RESET".into())
+    }
+
+    fn info(&self, args: &[Bytes], backend: &dyn Backend) -> Reply {
+        let mut meta = None;
+        // A node whose store is not there yet still tells the rest.
+        let _ = backend.with_rows(&mut |rows| meta = Some(Meta::read(rows)));
+        let meta = match meta {
+            Some(Err(error)) => {
+                backend.store_failed(error);
+                None
+            }
+            Some(Ok(meta)) => Some(meta),
+            None => None,
+        };
+        let text = info::text(&args[1..], &backend.info(), &self.shared, meta.as_ref());
+        Reply::Verbatim("txt", Bytes::from(text))
+    }
+}
+
+fn check_user(user: &[u8], password: &[u8]) -> Result<(), Reply> {
+    // As Redis without a password: the default user may say anything.
+    let _ = password;
+    match user {
+        b"default" => Ok(()),
+        _ => Err(Reply::error("WRONGPASS invalid username-password pair or user is disabled.")),
+    }
+}
+
+fn auth(args: &[Bytes]) -> Reply {
+    match &args[1..] {
+        [_] => Reply::error(
+            "ERR AUTH <password> called without any password configured for the default user. \
+             Are you sure your configuration is correct?",
+        ),
+        [user, password] => match check_user(user, password) {
+            Ok(()) => Reply::OK,
+            Err(error) => error,
+        },
+        _ => SYNTAX,
+    }
+}
+
+fn config(args: &[Bytes], backend: &dyn Backend) -> Reply {
+    let (subcommand, rest) = (&args[1], &args[2..]);
+    if is(subcommand, "GET") {
+        return match rest {
+            [] => wrong_arity("config|get"),
+            patterns => settings::get(patterns, &backend.info()),
+        };
+    }
+    if is(subcommand, "SET") {
+        return match rest {
+            [] | [_] => wrong_arity("config|set"),
+            pairs => settings::set(pairs, &backend.info()),
+        };
+    }
+    let subcommand = String::from_utf8_lossy(subcommand);
+    Reply::error(format!("ERR unknown subcommand '{subcommand}'. Try CONFIG HELP."))
+}

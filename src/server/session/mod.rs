@@ -1,0 +1,387 @@
+//! One client's conversation.
+//!
+//! Requests are taken in order. Writes are encoded into a submission, and consecutive ones share
+//! it; whatever cannot be answered before they are waits in the caller's queue until the outcome is
+//! there. So replies leave strictly in order, and a client reads its own writes.
+//!
+//! Invariants: while a submission is out, nothing is taken up; a reply is encoded at once only when
+//! nothing is gathered, otherwise it joins the line behind the writes before it.
+//!
+//! Left out: sockets and time limits; they are the connection's.
+
+mod client;
+mod local;
+mod read;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use resp::{Protocol, Reply, Request};
+
+use self::transaction::Transaction;
+use super::limits::OUTPUT_TURN_BYTES;
+use super::shared::ClientInfo;
+use super::{Backend, Refusal, Shared, Submission};
+use crate::command::batch::{self, Item, Items, Watch};
+use crate::command::connection::Connection;
+use crate::command::parse::{check_command, command_bytes};
+use crate::command::table::{self, Check, Kind, Spec};
+use crate::store::StoreError;
+
+/// A submission is handed out when it has this many bytes; one command may make it larger.
+const SUBMISSION_BYTES_MAX: usize = 1 << 20;
+/// Replies that wait for one submission at most.
+const GATHERED_MAX: usize = 16_384;
+
+/// What the connection does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send what was encoded and read more. Requests are left over only when the replies so far
+    /// are many bytes: handle them after those were sent.
+    Idle,
+    /// Propose this, then call [`Session::complete`] with the outcome, then [`Session::handle`].
+    Submit(Submission),
+    /// Send what was encoded, then close.
+    Close,
+}
+
+/// What became of one request.
+enum Taken {
+    /// It was answered, queued or encoded.
+    Done,
+    /// It must wait for what is gathered; it stays the first of the queue.
+    Later,
+    /// It was encoded, and what is gathered must be submitted before anything else.
+    Submit,
+    /// The conversation is over.
+    Close,
+}
+
+/// A reply in line, behind a submission.
+enum Gathered {
+    /// Known already.
+    Known(Reply),
+    /// The reply of the submission's next item.
+    Item,
+    /// The next item is a transaction.
+    Transaction(transaction::Layout),
+    /// The next item is a clock item that a waiting read needs; nobody sees its reply.
+    Clock,
+}
+
+/// One client's side of the conversation.
+pub struct Session {
+    shared: Arc<Shared>,
+    id: u64,
+    protocol: Protocol,
+    db: u8,
+    /// READONLY: reads this node's own state.
+    read_only: bool,
+    transaction: Option<Transaction>,
+    watches: Vec<Watch>,
+    items: BytesMut,
+    count: u32,
+    gathered: Vec<Gathered>,
+    /// The submission that is out.
+    submitted: Option<Submission>,
+    /// The request at the head of the queue met a due key and is being read again.
+    retry: Option<Retry>,
+}
+
+/// A read that waits for the log's clock.
+struct Retry {
+    /// The time it reads at.
+    now_ms: u64,
+    attempts: u32,
+    refusal: Option<Refusal>,
+}
+
+impl Session {
+    /// A session for a client that has just connected from `address` to `local_address`. No other
+    /// client of the node ever has the same `id`.
+    pub fn new(shared: Arc<Shared>, id: u64, address: String, local_address: String) -> Session {
+        let client = ClientInfo { address, local_address, protocol: 2, ..ClientInfo::default() };
+        shared.enter(id, client);
+        Session {
+            shared,
+            id,
+            protocol: Protocol::Resp2,
+            db: 0,
+            read_only: false,
+            transaction: None,
+            watches: Vec::new(),
+            items: BytesMut::new(),
+            count: 0,
+            gathered: Vec::new(),
+            submitted: None,
+            retry: None,
+        }
+    }
+
+    /// The protocol that replies are encoded in from now on.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The client's number, as CLIENT ID answers it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// READONLY is on: the connection may stay when the node is no longer master.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Takes requests from the front of the queue and encodes replies, until the queue is empty, a
+    /// submission is to be made, or the conversation ends. A request that must wait stays queued.
+    pub fn handle(
+        &mut self,
+        requests: &mut VecDeque<Request>,
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Step {
+        assert!(self.submitted.is_none(), "client {} has a submission out", self.id);
+        let before = requests.len();
+        let step = self.take(requests, out, backend);
+        self.shared.count_commands((before - requests.len()) as u64);
+        step
+    }
+
+    fn take(
+        &mut self,
+        requests: &mut VecDeque<Request>,
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Step {
+        while let Some(request) = requests.front() {
+            match self.one(&request.arguments, out, backend) {
+                Taken::Done => {
+                    self.retry = None;
+                    requests.pop_front();
+                }
+                Taken::Later => return self.submit(),
+                Taken::Submit => {
+                    requests.pop_front();
+                    return self.submit();
+                }
+                Taken::Close => {
+                    requests.clear();
+                    return Step::Close;
+                }
+            }
+            if self.count == 0 && out.len() >= OUTPUT_TURN_BYTES {
+                return Step::Idle;
+            }
+            if self.items.len() >= SUBMISSION_BYTES_MAX || self.gathered.len() >= GATHERED_MAX {
+                return self.submit();
+            }
+            if out.len() >= OUTPUT_TURN_BYTES {
+                break;
+            }
+        }
+        if self.count > 0 { self.submit() } else { Step::Idle }
+    }
+
+    fn submit(&mut self) -> Step {
+        assert!(self.count > 0, "client {} waits for nothing", self.id);
+        let submission = Submission { items: self.items.split().freeze(), count: self.count };
+        self.count = 0;
+        self.submitted = Some(submission.clone());
+        Step::Submit(submission)
+    }
+
+    /// Encodes the replies that the submission brought. `outcome`: one reply for each item.
+    pub fn complete(&mut self, outcome: Result<Vec<Reply>, Refusal>, out: &mut BytesMut) {
+        let submission = self.submitted.take();
+        // The connection's task answers each submission once; anything else is a broken invariant.
+        let submission = submission.expect("an outcome without a submission");
+        let gathered = std::mem::take(&mut self.gathered);
+        match outcome {
+            Ok(replies) => {
+                let (count, expected) = (replies.len(), submission.count as usize);
+                assert_eq!(count, expected, "replies to a submission of {expected} items");
+                self.encode_replies(gathered, replies, out);
+            }
+            Err(refusal) => self.encode_refusals(gathered, &refusal, submission, out),
+        }
+    }
+
+    fn encode_replies(
+        &mut self,
+        mut gathered: Vec<Gathered>,
+        replies: Vec<Reply>,
+        out: &mut BytesMut,
+    ) {
+        let mut replies = replies.into_iter();
+        for waiting in gathered.drain(..) {
+            if let Gathered::Known(reply) = waiting {
+                reply.encode(self.protocol, out);
+                continue;
+            }
+            let reply = replies.next().expect("as many replies as items, counted by the caller");
+            match waiting {
+                Gathered::Transaction(layout) => {
+                    self.finish_transaction(layout, reply).encode(self.protocol, out);
+                }
+                Gathered::Item => reply.encode(self.protocol, out),
+                Gathered::Clock | Gathered::Known(_) => (),
+            }
+        }
+        // Its room is used again.
+        self.gathered = gathered;
+    }
+
+    fn encode_refusals(
+        &mut self,
+        gathered: Vec<Gathered>,
+        refusal: &Refusal,
+        submission: Submission,
+        out: &mut BytesMut,
+    ) {
+        let mut items = Items::new(submission.items, submission.count);
+        for waiting in gathered {
+            if let Gathered::Known(reply) = waiting {
+                reply.encode(self.protocol, out);
+                continue;
+            }
+            let item = items.next_item().ok().flatten();
+            let item = item.expect("this session encoded the items itself");
+            if let Gathered::Clock = waiting {
+                if let Some(retry) = &mut self.retry {
+                    retry.refusal = Some(for_a_read(refusal.clone()));
+                }
+                continue;
+            }
+            let call = match &item {
+                Item::Command(call) => Some(call),
+                Item::Transaction { calls, .. } => calls.iter().find(|call| has_key(&call.args)),
+                Item::Clock | Item::Head => None,
+            };
+            let key = call.and_then(|call| first_key(&call.args));
+            refusal.reply(key).encode(self.protocol, out);
+        }
+    }
+
+    /// Answers in line: at once, or behind the writes that are gathered.
+    fn emit(&mut self, reply: Reply, out: &mut BytesMut) -> Taken {
+        if self.gathered.is_empty() {
+            reply.encode(self.protocol, out);
+        } else {
+            self.gathered.push(Gathered::Known(reply));
+        }
+        Taken::Done
+    }
+
+    fn one(&mut self, args: &[Bytes], out: &mut BytesMut, backend: &dyn Backend) -> Taken {
+        let Some(name) = args.first() else {
+            // The decoder skips empty requests, as Redis does.
+            return Taken::Done;
+        };
+        let Some(spec) = table::find(name) else {
+            return self.reject(None, unknown_command(args), out);
+        };
+        if let Err(reply) = spec.check_arity(args) {
+            return self.reject(Some(spec), reply, out);
+        }
+        if self.transaction.is_some() && !transaction::runs_at_once(spec) {
+            return self.queue(spec, args, out, backend);
+        }
+        match spec.kind {
+            Kind::Write { check, .. } => self.write(spec, check, args, out, backend),
+            Kind::Read(read) => self.read(spec, read, args, out, backend),
+            Kind::Connection(Connection::Exec) => self.exec(out, backend),
+            Kind::Connection(Connection::Watch) => self.watch(args, out, backend),
+            Kind::Connection(command) => self.local(command, args, out, backend),
+        }
+    }
+
+    /// A request that is none. It spoils an open transaction.
+    fn reject(&mut self, spec: Option<&Spec>, reply: Reply, out: &mut BytesMut) -> Taken {
+        if let Some(spec) = spec
+            && matches!(spec.kind, Kind::Connection(Connection::Exec))
+            && let Reply::Error(text) = &reply
+        {
+            self.transaction = None;
+            self.watches.clear();
+            let reason = text.strip_prefix("ERR ").unwrap_or(text);
+            let text = format!("EXECABORT Transaction discarded because of: {reason}");
+            return self.emit(Reply::error(text), out);
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.aborted = true;
+        }
+        self.emit(reply, out)
+    }
+
+    fn write(
+        &mut self,
+        spec: &Spec,
+        check: Check,
+        args: &[Bytes],
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        if let Err(refusal) = backend.may_write() {
+            let key = spec.keys_of(args).next();
+            return self.emit(refusal.reply(key.map(|key| &key[..])), out);
+        }
+        if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
+            return self.emit(reply, out);
+        }
+        batch::encode_command(&mut self.items, self.db, args);
+        self.count += 1;
+        self.gathered.push(Gathered::Item);
+        Taken::Done
+    }
+
+    /// The store cannot answer: the node stops, and this client is told nothing it could mistake
+    /// for an answer.
+    fn store_failed(&mut self, error: StoreError, backend: &dyn Backend) -> Taken {
+        backend.store_failed(error);
+        Taken::Close
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.leave(self.id);
+    }
+}
+
+fn has_key(args: &[Bytes]) -> bool {
+    first_key(args).is_some()
+}
+
+fn first_key(args: &[Bytes]) -> Option<&[u8]> {
+    let spec = args.first().and_then(|name| table::find(name))?;
+    spec.check_arity(args).ok()?;
+    spec.keys_of(args).next().map(|key| &key[..])
+}
+
+/// A read changes nothing, so it cannot be uncertain.
+fn for_a_read(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Uncertain => Refusal::ClusterDown("mastership was lost while reading".into()),
+        other => other,
+    }
+}
+
+/// As Redis: the arguments up to a total of 128 bytes.
+fn unknown_command(args: &[Bytes]) -> Reply {
+    let shown = |bytes: &[u8], limit: usize| {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into_owned();
+        text.replace(['\r', '\n'], " ")
+    };
+    let mut list = String::new();
+    for argument in &args[1..] {
+        if list.len() >= 128 {
+            break;
+        }
+        list.push_str(&format!("'{}' ", shown(argument, 128 - list.len())));
+    }
+    let name = shown(&args[0], 128);
+    Reply::error(format!("ERR unknown command '{name}', with args beginning with: {list}"))
+}

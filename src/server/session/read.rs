@@ -1,0 +1,205 @@
+//! Reads: one view, then the lease, then the reply.
+//!
+//! A read that meets a key past its deadline by the present time, but not by the log's clock, has
+//! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
+//! stands still, and reads go by it: the key is still there, as for every other client.
+
+use bytes::{Bytes, BytesMut};
+use resp::Reply;
+
+use super::{Gathered, Retry, Session, Taken, for_a_read};
+use crate::command::batch::{self, Watch};
+use crate::command::parse::integer;
+use crate::command::scan::Place;
+use crate::command::table::{Read, Spec};
+use crate::server::{Backend, Refusal};
+use crate::store::keyspace::View;
+use crate::store::{Rows, StoreError};
+
+/// How often a read has the log's clock advanced before it gives up. Once is enough unless a new
+/// master's stamps are behind the old one's.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Reads rows at a time, in ms since the epoch; also says whether it met a due key.
+type ReadAt<'a, T> = dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError> + 'a;
+
+/// Why a read has no result yet, or never.
+pub(super) enum NoResult {
+    Refused(Refusal),
+    /// A clock item was gathered: submit it and read again.
+    Again,
+    Failed(StoreError),
+}
+
+impl Session {
+    pub(super) fn read(
+        &mut self,
+        spec: &Spec,
+        read: Read,
+        args: &[Bytes],
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        if !self.gathered.is_empty() {
+            return Taken::Later;
+        }
+        let is_scan = spec.name == "scan";
+        let prepared;
+        let mut call = args;
+        if is_scan {
+            match self.with_place(args) {
+                Ok(args) => prepared = args,
+                Err(reply) => return self.emit(reply, out),
+            }
+            call = &prepared;
+        }
+        let db = self.db;
+        let result = self.view(backend, &mut |rows, now_ms| {
+            let view = View::open(rows, db, now_ms)?;
+            let reply = read(&view, call)?;
+            Ok((reply, view.met_due()))
+        });
+        match result {
+            Ok(reply) if is_scan => {
+                let reply = self.with_cursor(reply);
+                self.emit(reply, out)
+            }
+            Ok(reply) => self.emit(reply, out),
+            Err(no_result) => {
+                let key = spec.keys_of(args).next();
+                self.without_result(no_result, key.map(|key| &key[..]), out, backend)
+            }
+        }
+    }
+
+    /// Reads under one view and asks for the lease afterwards. `read` gets the rows and the time to
+    /// read at, and says whether it met a due key.
+    pub(super) fn view<T>(
+        &mut self,
+        backend: &dyn Backend,
+        read: &mut ReadAt<T>,
+    ) -> Result<T, NoResult> {
+        let mut attempts = 0;
+        let mut now_ms = if self.read_only { 0 } else { backend.stamp_ms() };
+        if let Some(retry) = self.retry.take() {
+            (now_ms, attempts) = (retry.now_ms, retry.attempts);
+            match retry.refusal {
+                None => (),
+                Some(Refusal::Misconf(_)) => now_ms = 0,
+                Some(refusal) => return Err(NoResult::Refused(refusal)),
+            }
+        }
+        let mut result = None;
+        let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms)));
+        viewed.map_err(NoResult::Refused)?;
+        let Some(result) = result else {
+            return Err(NoResult::Refused(Refusal::Loading));
+        };
+        let (value, met_due) = result.map_err(NoResult::Failed)?;
+        if !self.read_only {
+            backend.lease().map_err(NoResult::Refused)?;
+        }
+        if !met_due {
+            return Ok(value);
+        }
+        match backend.may_write() {
+            Ok(()) => (),
+            Err(Refusal::Misconf(_)) => return Ok(value),
+            Err(refusal) => return Err(NoResult::Refused(refusal)),
+        }
+        if attempts == ATTEMPTS_MAX {
+            let reason = "the log's clock does not advance".into();
+            return Err(NoResult::Refused(Refusal::TryAgain(reason)));
+        }
+        self.retry = Some(Retry { now_ms, attempts: attempts + 1, refusal: None });
+        batch::encode_clock(&mut self.items);
+        self.count += 1;
+        self.gathered.push(Gathered::Clock);
+        Err(NoResult::Again)
+    }
+
+    /// Answers a read that has no result; `key`: its first.
+    pub(super) fn without_result(
+        &mut self,
+        no_result: NoResult,
+        key: Option<&[u8]>,
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        match no_result {
+            NoResult::Again => Taken::Later,
+            // A head is taking the store's place.
+            NoResult::Failed(StoreError::Replaced) => self.emit(Refusal::Loading.reply(key), out),
+            NoResult::Failed(error) => self.store_failed(error, backend),
+            NoResult::Refused(refusal) => self.emit(for_a_read(refusal).reply(key), out),
+        }
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        args: &[Bytes],
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        if self.transaction.is_some() {
+            return self.emit(Reply::error("ERR WATCH inside MULTI is not allowed"), out);
+        }
+        if !self.gathered.is_empty() {
+            return Taken::Later;
+        }
+        let db = self.db;
+        let result = self.view(backend, &mut |rows, now_ms| {
+            let view = View::open(rows, db, now_ms)?;
+            let versions: Result<Vec<_>, StoreError> =
+                args[1..].iter().map(|key| view.version(key)).collect();
+            Ok((versions?, view.met_due()))
+        });
+        match result {
+            Ok(versions) => {
+                for (key, version) in args[1..].iter().zip(versions) {
+                    // A key watched again keeps the version seen first.
+                    if !self.watches.iter().any(|watch| watch.db == db && watch.key == key) {
+                        // A copy, so that the request's whole buffer is not kept.
+                        let key = Bytes::copy_from_slice(key);
+                        self.watches.push(Watch { db, key, version });
+                    }
+                }
+                self.emit(Reply::OK, out)
+            }
+            Err(no_result) => self.without_result(no_result, Some(&args[1]), out, backend),
+        }
+    }
+
+    /// SCAN's arguments with the place that its cursor stands for.
+    pub(super) fn with_place(&self, args: &[Bytes]) -> Result<Vec<Bytes>, Reply> {
+        let cursor = integer(&args[1]).and_then(|cursor| u64::try_from(cursor).ok());
+        let place = match cursor {
+            None => return Err(Reply::error("ERR invalid cursor")),
+            Some(0) => Place::Start,
+            Some(cursor) => match self.shared.cursors.lock().find(cursor) {
+                Some(key) => Place::After(key),
+                None => {
+                    return Err(Reply::error(
+                        "ERR unknown cursor: it is not of this node, or too old; start again at 0",
+                    ));
+                }
+            },
+        };
+        let mut args = args.to_vec();
+        args[1] = place.encode();
+        Ok(args)
+    }
+
+    /// SCAN's reply with a cursor for the place it came to.
+    pub(super) fn with_cursor(&self, reply: Reply) -> Reply {
+        let Reply::Array(mut parts) = reply else { return reply };
+        let cursor = match parts.first() {
+            Some(Reply::Bulk(last)) => self.shared.cursors.lock().insert(last.clone()),
+            _ => 0,
+        };
+        if let Some(first) = parts.first_mut() {
+            *first = Reply::bulk(cursor.to_string());
+        }
+        Reply::Array(parts)
+    }
+}

@@ -1,0 +1,290 @@
+//! MULTI, EXEC and what lies between.
+//!
+//! A transaction with a write is one item of the log, its watched versions included: it is the log
+//! that decides, also when the master changed since WATCH. One that only reads needs no log: one
+//! view, versions compared in it, then the lease. What the session answers itself (PING, SELECT)
+//! is merged into the replies; SELECT counts for the commands behind it.
+
+use bytes::{Bytes, BytesMut};
+use resp::Reply;
+
+use super::read::NoResult;
+use super::{Gathered, Session, Taken};
+use crate::command::batch;
+use crate::command::connection::Connection;
+use crate::command::parse::{check_command, command_bytes, integer_argument};
+use crate::command::table::{Kind, Spec};
+use crate::server::{Backend, Refusal};
+use crate::store::keyspace::{DATABASES, View};
+
+/// An open MULTI.
+#[derive(Default)]
+pub(super) struct Transaction {
+    queue: Vec<Queued>,
+    bytes: usize,
+    /// A command could not be queued: EXEC will refuse.
+    pub(super) aborted: bool,
+}
+
+struct Queued {
+    spec: &'static Spec,
+    args: Vec<Bytes>,
+}
+
+impl Queued {
+    fn first_key(&self) -> Option<&[u8]> {
+        self.spec.keys_of(&self.args).next().map(|key| &key[..])
+    }
+}
+
+/// Where each reply of an EXEC comes from.
+pub(super) struct Layout {
+    /// In order; empty: all from the log.
+    sources: Vec<Source>,
+    db_before: u8,
+}
+
+enum Source {
+    Applied,
+    /// SCAN's place has to become a cursor.
+    AppliedScan,
+    Known(Reply),
+}
+
+/// Whether a command is run at once although a transaction is open.
+pub(super) fn runs_at_once(spec: &Spec) -> bool {
+    use Connection::{Discard, Exec, Multi, Quit, Reset, Watch};
+    matches!(spec.kind, Kind::Connection(Multi | Exec | Discard | Watch | Quit | Reset))
+}
+
+impl Session {
+    pub(super) fn queue(
+        &mut self,
+        spec: &'static Spec,
+        args: &[Bytes],
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        let permitted = match spec.kind {
+            Kind::Write { .. } => backend.may_write(),
+            Kind::Read(_) if !self.read_only => backend.lease(),
+            Kind::Read(_) | Kind::Connection(_) => Ok(()),
+        };
+        let Some(transaction) = &mut self.transaction else {
+            return Taken::Done;
+        };
+        let permitted = permitted
+            .map_err(|refusal| refusal.reply(spec.keys_of(args).next().map(|key| &key[..])));
+        transaction.bytes += command_bytes(args);
+        match permitted.and_then(|()| check_command(transaction.bytes)) {
+            Ok(()) => {
+                // Copies, so that the requests' whole buffers are not kept.
+                let args = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
+                transaction.queue.push(Queued { spec, args });
+                self.emit(Reply::QUEUED, out)
+            }
+            Err(reply) => {
+                transaction.aborted = true;
+                self.emit(reply, out)
+            }
+        }
+    }
+
+    /// MULTI.
+    pub(super) fn begin_transaction(&mut self) -> Reply {
+        if self.transaction.is_some() {
+            return Reply::error("ERR MULTI calls can not be nested");
+        }
+        self.transaction = Some(Transaction::default());
+        Reply::OK
+    }
+
+    /// DISCARD.
+    pub(super) fn discard(&mut self) -> Reply {
+        if self.transaction.take().is_none() {
+            return Reply::error("ERR DISCARD without MULTI");
+        }
+        self.watches.clear();
+        Reply::OK
+    }
+
+    pub(super) fn exec(&mut self, out: &mut BytesMut, backend: &dyn Backend) -> Taken {
+        let Some(transaction) = &self.transaction else {
+            return self.emit(Reply::error("ERR EXEC without MULTI"), out);
+        };
+        let queue = &transaction.queue;
+        let all_writes = queue.iter().all(|queued| queued.spec.is_write());
+        let any_write = queue.iter().any(|queued| queued.spec.is_write());
+        if transaction.aborted {
+            self.discard();
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            return self.emit(Reply::error(text), out);
+        }
+        let in_line = any_write && all_writes;
+        if !in_line && !self.gathered.is_empty() {
+            return Taken::Later;
+        }
+        if !any_write {
+            return self.exec_reads(out, backend);
+        }
+        let Some(transaction) = self.transaction.take() else { return Taken::Done };
+        if let Err(refusal) = backend.may_write() {
+            self.watches.clear();
+            return self.refuse_transaction(&refusal, &transaction, out);
+        }
+        let watches = std::mem::take(&mut self.watches);
+        if all_writes {
+            let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
+            batch::encode_transaction(&mut self.items, &watches, calls);
+            self.count += 1;
+            let layout = Layout { sources: Vec::new(), db_before: self.db };
+            self.gathered.push(Gathered::Transaction(layout));
+            return Taken::Done;
+        }
+        let (layout, calls) = self.lay_out(transaction, backend);
+        let calls = calls.iter().map(|(db, args)| (*db, &args[..]));
+        batch::encode_transaction(&mut self.items, &watches, calls);
+        self.count += 1;
+        self.gathered.push(Gathered::Transaction(layout));
+        Taken::Submit
+    }
+
+    /// Separates what the log runs from what the session answers.
+    fn lay_out(
+        &mut self,
+        transaction: Transaction,
+        backend: &dyn Backend,
+    ) -> (Layout, Vec<(u8, Vec<Bytes>)>) {
+        let mut layout = Layout { sources: Vec::new(), db_before: self.db };
+        let mut calls = Vec::new();
+        for Queued { spec, args } in transaction.queue {
+            layout.sources.push(match spec.kind {
+                Kind::Connection(command) => {
+                    Source::Known(self.local_reply(command, &args, backend))
+                }
+                Kind::Read(_) if spec.name == "scan" => match self.with_place(&args) {
+                    Ok(args) => {
+                        calls.push((self.db, args));
+                        Source::AppliedScan
+                    }
+                    Err(reply) => Source::Known(reply),
+                },
+                Kind::Read(_) | Kind::Write { .. } => {
+                    calls.push((self.db, args));
+                    Source::Applied
+                }
+            });
+        }
+        (layout, calls)
+    }
+
+    /// The reply of an EXEC whose transaction was applied.
+    pub(super) fn finish_transaction(&mut self, layout: Layout, reply: Reply) -> Reply {
+        let Reply::Array(applied) = reply else {
+            // A watched key had changed: nothing was run, so nothing was selected.
+            self.select(layout.db_before);
+            return reply;
+        };
+        if layout.sources.is_empty() {
+            return Reply::Array(applied);
+        }
+        let mut applied = applied.into_iter();
+        let mut next = || applied.next().expect("one reply for each command of the transaction");
+        let replies = layout.sources.into_iter().map(|source| match source {
+            Source::Known(reply) => reply,
+            Source::Applied => next(),
+            Source::AppliedScan => self.with_cursor(next()),
+        });
+        Reply::Array(replies.collect())
+    }
+
+    /// EXEC without a write.
+    fn exec_reads(&mut self, out: &mut BytesMut, backend: &dyn Backend) -> Taken {
+        let Some(transaction) = self.transaction.take() else { return Taken::Done };
+        // SCAN's cursors become places before the view is taken: the table has its own lock.
+        let prepared: Vec<Result<Vec<Bytes>, Reply>> = transaction
+            .queue
+            .iter()
+            .map(|queued| match queued.spec.name {
+                "scan" => self.with_place(&queued.args),
+                _ => Ok(Vec::new()),
+            })
+            .collect();
+        let watches = std::mem::take(&mut self.watches);
+        let start = self.db;
+        let result = self.view(backend, &mut |rows, now_ms| {
+            let mut met_due = false;
+            for watch in &watches {
+                let view = View::open(rows, watch.db, now_ms)?;
+                let version = view.version(&watch.key)?;
+                met_due |= view.met_due();
+                if version != watch.version {
+                    return Ok((None, met_due));
+                }
+            }
+            let mut view = View::open(rows, start, now_ms)?;
+            let mut replies = Vec::with_capacity(transaction.queue.len());
+            for (Queued { spec, args }, prepared) in transaction.queue.iter().zip(&prepared) {
+                replies.push(match (spec.kind, prepared) {
+                    (Kind::Read(_), Err(reply)) => Some(reply.clone()),
+                    (Kind::Read(read), Ok(prepared)) if !prepared.is_empty() => {
+                        Some(read(&view, prepared)?)
+                    }
+                    (Kind::Read(read), _) => Some(read(&view, args)?),
+                    (Kind::Connection(Connection::Select), _) => {
+                        if let Ok(db) = parse_db(&args[1]) {
+                            met_due |= view.met_due();
+                            view = View::open(rows, db, now_ms)?;
+                        }
+                        None
+                    }
+                    _ => None,
+                });
+            }
+            Ok((Some(replies), met_due | view.met_due()))
+        });
+        match result {
+            Ok(None) => self.emit(Reply::NullArray, out),
+            Ok(Some(replies)) => {
+                let merged = transaction.queue.iter().zip(replies).map(|(queued, reply)| {
+                    match (reply, queued.spec.kind) {
+                        (Some(reply), _) if queued.spec.name == "scan" => self.with_cursor(reply),
+                        (Some(reply), _) => reply,
+                        (None, Kind::Connection(command)) => {
+                            self.local_reply(command, &queued.args, backend)
+                        }
+                        (None, _) => Reply::Null,
+                    }
+                });
+                let merged = Reply::Array(merged.collect());
+                self.emit(merged, out)
+            }
+            Err(NoResult::Again) => {
+                // The same EXEC is taken up again when the clock has advanced.
+                (self.transaction, self.watches) = (Some(transaction), watches);
+                Taken::Later
+            }
+            Err(no_result) => {
+                let key = transaction.queue.iter().find_map(Queued::first_key);
+                self.without_result(no_result, key, out, backend)
+            }
+        }
+    }
+
+    fn refuse_transaction(
+        &mut self,
+        refusal: &Refusal,
+        transaction: &Transaction,
+        out: &mut BytesMut,
+    ) -> Taken {
+        let key = transaction.queue.iter().find_map(Queued::first_key);
+        self.emit(refusal.reply(key), out)
+    }
+}
+
+/// SELECT's argument.
+pub(super) fn parse_db(argument: &[u8]) -> Result<u8, Reply> {
+    let number = integer_argument(argument)?;
+    let db = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
+    db.ok_or_else(|| Reply::error("ERR DB index is out of range"))
+}

@@ -1,0 +1,7 @@
+//! Commands and sessions against a node of one, without a log or sockets.
+
+mod differential;
+mod page;
+mod scripts;
+mod sessions;
+mod support;

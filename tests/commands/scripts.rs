@@ -1,0 +1,144 @@
+//! Runs the scenarios in `tests/scripts/`: commands against a session and a node of one, replies as
+//! text. `UPDATE_GOLDENFILES=1 cargo test --test commands` writes the replies anew; review the diff.
+//!
+//! A line is a command; `b: get x` is said by client `b`. These are the script's own:
+//!
+//! - `_advance MS`: time passes (the clock begins at 1,000,000 ms);
+//! - `_pipe "SET a 1" "GET a"`: sent at once, words split at spaces;
+//! - `_lease REFUSAL`, `_write REFUSAL`, `_outcome REFUSAL`: from now on the lease, writes, or
+//!   outcomes of submissions are refused; REFUSAL is `moved`, `down`, `tryagain`, `loading`,
+//!   `misconf`, `uncertain` or `none`;
+//! - `_submissions`: how many there were since last asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arakoon::server::{Refusal, Session, Shared, Step};
+use bytes::BytesMut;
+use goldenscript::{Argument, Command, Context, Runner};
+use resp::{ReplyDecoder, Request};
+
+use crate::support::node::OneNode;
+use crate::support::text;
+
+struct Scripts {
+    node: OneNode,
+    shared: Arc<Shared>,
+    clients: BTreeMap<String, Session>,
+    connected: u64,
+}
+
+impl Scripts {
+    fn new() -> Scripts {
+        let node = OneNode::new(1_000_000);
+        Scripts { node, shared: Arc::new(Shared::new(0)), clients: BTreeMap::new(), connected: 0 }
+    }
+
+    /// Sends requests at once and returns the replies, one a line.
+    fn send(&mut self, client: &str, requests: Vec<Vec<String>>) -> Result<String, Box<dyn Error>> {
+        let (shared, connected) = (&self.shared, &mut self.connected);
+        let session = self.clients.entry(client.to_owned()).or_insert_with(|| {
+            *connected += 1;
+            let address = format!("192.168.0.1:{connected}");
+            Session::new(Arc::clone(shared), *connected, address, "10.0.0.1:4000".to_owned())
+        });
+        let request = |words: Vec<String>| Request {
+            arguments: words.into_iter().map(bytes::Bytes::from).collect(),
+        };
+        let mut requests: VecDeque<Request> = requests.into_iter().map(request).collect();
+        let mut out = BytesMut::new();
+        let mut closed = false;
+        loop {
+            match session.handle(&mut requests, &mut out, &self.node) {
+                Step::Idle if requests.is_empty() => break,
+                Step::Idle => (),
+                Step::Submit(submission) => {
+                    session.complete(self.node.propose(submission), &mut out);
+                }
+                Step::Close => {
+                    closed = true;
+                    break;
+                }
+            }
+        }
+        if closed {
+            self.clients.remove(client);
+        }
+        let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
+        let mut text = String::new();
+        while let Some(reply) = decoder.decode(&mut out)? {
+            writeln!(text, "{}", text::of(&reply))?;
+        }
+        if closed {
+            text.push_str("closed\n");
+        }
+        Ok(text)
+    }
+}
+
+fn refusal(name: &str) -> Result<Option<Refusal>, Box<dyn Error>> {
+    Ok(Some(match name {
+        "none" => return Ok(None),
+        "moved" => Refusal::Moved { address: "10.0.0.2:4000".to_owned() },
+        "down" => Refusal::ClusterDown("no master is known".into()),
+        "tryagain" => Refusal::TryAgain("the queue is full".into()),
+        "loading" => Refusal::Loading,
+        "misconf" => Refusal::Misconf("the disk is nearly full".into()),
+        "uncertain" => Refusal::Uncertain,
+        other => return Err(format!("no refusal is called {other}").into()),
+    }))
+}
+
+impl Runner for Scripts {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, context: &Context) -> Result<String, Box<dyn Error>> {
+        let mut args = Vec::new();
+        for argument in &command.args {
+            args.push(match argument {
+                Argument::Positional(value) => value.clone(),
+                Argument::KeyValue(key, value) => format!("{key}={value}"),
+                other => return Err(format!("not a word: {other:?}").into()),
+            });
+        }
+        let first = args.first().map_or("", String::as_str);
+        let client = context.prefix.as_deref().unwrap_or("a");
+        match command.name.as_str() {
+            "_advance" => self.node.0.lock().stamp_ms += first.parse::<u64>()?,
+            "_lease" => self.node.0.lock().lease = refusal(first)?,
+            "_write" => self.node.0.lock().write = refusal(first)?,
+            "_outcome" => self.node.0.lock().outcome = refusal(first)?,
+            "_submissions" => {
+                return Ok(std::mem::take(&mut self.node.0.lock().submissions).to_string());
+            }
+            "_pipe" => {
+                let words = |line: &String| line.split(' ').map(str::to_owned).collect();
+                return self.send(client, args.iter().map(words).collect());
+            }
+            name => {
+                let mut words = vec![name.to_owned()];
+                words.extend(args);
+                return self.send(client, vec![words]);
+            }
+        }
+        Ok(String::new())
+    }
+}
+
+#[test]
+fn every_script_gives_the_replies_it_shows() -> std::io::Result<()> {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut scripts = 0;
+    for file in std::fs::read_dir(directory)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "script") {
+            println!("{}", path.display());
+            goldenscript::run(&mut Scripts::new(), &path)?;
+            scripts += 1;
+        }
+    }
+    assert!(scripts > 0, "no scripts were found");
+    Ok(())
+}

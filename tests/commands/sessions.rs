@@ -1,0 +1,153 @@
+//! Sessions beyond single commands: limits, and what a scan promises.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use arakoon::server::{Session, Shared, Step, Submission};
+use bytes::{Bytes, BytesMut};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use resp::{Reply, ReplyDecoder, Request};
+
+use crate::support::node::OneNode;
+
+struct Client {
+    node: Arc<OneNode>,
+    session: Session,
+}
+
+impl Client {
+    fn new() -> Client {
+        let shared = Arc::new(Shared::new(0));
+        let session = Session::new(shared, 1, String::new(), String::new());
+        Client { node: Arc::new(OneNode::new(1_000_000)), session }
+    }
+
+    fn ask(&mut self, words: &[&[u8]]) -> Reply {
+        let arguments = words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
+        let mut replies = self.send(vec![Request { arguments }]).1;
+        replies.pop().unwrap_or_else(|| panic!("no reply to {words:?}"))
+    }
+
+    /// The submissions that the requests became, and their replies.
+    fn send(&mut self, requests: Vec<Request>) -> (Vec<Submission>, Vec<Reply>) {
+        let (mut requests, mut out) = (VecDeque::from(requests), BytesMut::new());
+        let mut submissions = Vec::new();
+        loop {
+            match self.session.handle(&mut requests, &mut out, &*self.node) {
+                Step::Submit(submission) => {
+                    submissions.push(submission.clone());
+                    self.session.complete(self.node.propose(submission), &mut out);
+                }
+                Step::Idle if !requests.is_empty() => (),
+                Step::Idle | Step::Close => break,
+            }
+        }
+        let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
+        let mut replies = Vec::new();
+        while let Some(reply) = decoder.decode(&mut out).expect("RESP") {
+            replies.push(reply);
+        }
+        (submissions, replies)
+    }
+}
+
+fn is_error(reply: &Reply, part: &str) -> bool {
+    matches!(reply, Reply::Error(text) if text.contains(part))
+}
+
+const PAIR_LIMIT: usize = 16 << 20;
+
+#[test]
+fn a_key_with_its_value_stays_below_16_mib() {
+    let mut client = Client::new();
+    let value = vec![b'x'; PAIR_LIMIT - 2];
+    assert_eq!(client.ask(&[b"SET", b"k", &value]), Reply::OK);
+    assert!(is_error(&client.ask(&[b"SET", b"kk", &value]), "16777216"));
+    assert!(is_error(&client.ask(&[b"APPEND", b"k", b"x"]), "16777216"));
+    assert_eq!(client.ask(&[b"STRLEN", b"k"]), Reply::Integer(value.len() as i64));
+}
+
+#[test]
+fn a_command_and_a_transaction_stay_below_32_mib() {
+    let mut client = Client::new();
+    let value = vec![b'x'; 15 << 20];
+    let large: [&[u8]; 7] = [b"MSET", b"a", &value, b"b", &value, b"c", &value];
+    assert!(is_error(&client.ask(&large), "33554432"));
+    assert_eq!(client.ask(&[b"MULTI"]), Reply::OK);
+    for queued in [true, true, false] {
+        let reply = client.ask(&[b"SET", b"a", &value]);
+        assert_eq!(is_error(&reply, "33554432"), !queued, "{reply:?}");
+    }
+    assert!(is_error(&client.ask(&[b"EXEC"]), "EXECABORT"));
+    assert_eq!(client.ask(&[b"EXISTS", b"a"]), Reply::Integer(0));
+}
+
+#[test]
+fn a_deep_pipeline_becomes_submissions_of_bounded_size() {
+    let mut client = Client::new();
+    let value = Bytes::from(vec![b'x'; 1000]);
+    let set = |key: usize| Request {
+        arguments: vec![Bytes::from("SET"), Bytes::from(key.to_string()), value.clone()],
+    };
+    let (submissions, replies) = client.send((0..5000).map(set).collect());
+    assert_eq!(replies, vec![Reply::OK; 5000]);
+    assert!((5..9).contains(&submissions.len()), "{} submissions", submissions.len());
+    for submission in &submissions {
+        assert!(submission.items.len() < (1 << 20) + 1100, "{}", submission.items.len());
+    }
+    assert_eq!(submissions.iter().map(|submission| submission.count).sum::<u32>(), 5000);
+}
+
+fn scan(client: &mut Client, cursor: &[u8], count: &[u8]) -> (Bytes, Vec<Bytes>) {
+    let Reply::Array(parts) = client.ask(&[b"SCAN", cursor, b"COUNT", count]) else {
+        panic!("SCAN answers an array");
+    };
+    let [Reply::Bulk(next), Reply::Array(keys)] = &parts[..] else {
+        panic!("SCAN answers {parts:?}");
+    };
+    let keys = keys.iter().map(|key| match key {
+        Reply::Bulk(key) => key.clone(),
+        other => panic!("a key is {other:?}"),
+    });
+    (next.clone(), keys.collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_key_that_stays_comes_exactly_once_in_a_scan(
+        staying in btree_set(vec(0..4u8, 0..4), 1..30),
+        others in vec((any::<bool>(), vec(0..4u8, 0..4)), 0..60),
+        count in 1..7u8,
+    ) {
+        let mut client = Client::new();
+        for key in &staying {
+            client.ask(&[b"SET", key, b"1"]);
+        }
+        let mut others = others.into_iter().filter(|(_, key)| !staying.contains(key));
+        let count = count.to_string();
+        let (mut cursor, mut seen) = (Bytes::from("0"), Vec::new());
+        loop {
+            let (next, keys) = scan(&mut client, &cursor, count.as_bytes());
+            let again = scan(&mut client, &cursor, count.as_bytes()).1;
+            prop_assert_eq!(&keys, &again, "a cursor sent again");
+            seen.extend(keys);
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+            for (set, key) in others.by_ref().take(2) {
+                match set {
+                    true => client.ask(&[b"SET", &key, b"1"]),
+                    false => client.ask(&[b"DEL", &key]),
+                };
+            }
+        }
+        let ascending = seen.windows(2).all(|pair| pair[0] < pair[1]);
+        prop_assert!(ascending, "in order, so none comes twice: {seen:?}");
+        let seen: BTreeSet<Vec<u8>> = seen.into_iter().map(|key| key.to_vec()).collect();
+        prop_assert!(staying.is_subset(&seen));
+    }
+}

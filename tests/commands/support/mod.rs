@@ -1,0 +1,5 @@
+//! What several tests use.
+
+pub mod map;
+pub mod node;
+pub mod text;

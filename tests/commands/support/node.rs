@@ -1,0 +1,97 @@
+//! A node of one, without a log: a submission is applied at once.
+
+use arakoon::command::{apply_batch, batch};
+use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission};
+use arakoon::store::{Rows, StoreError};
+use resp::Reply;
+
+use super::map::MapRows;
+
+/// What the node has and what it shall refuse.
+#[derive(Default)]
+pub struct Node {
+    /// The applied state.
+    pub rows: MapRows,
+    /// The last entry.
+    pub index: u64,
+    /// The clock.
+    pub stamp_ms: u64,
+    /// Asking for the lease is refused so.
+    pub lease: Option<Refusal>,
+    /// Writes are refused so, before they are proposed.
+    pub write: Option<Refusal>,
+    /// Submissions end so.
+    pub outcome: Option<Refusal>,
+    /// Submissions so far.
+    pub submissions: usize,
+}
+
+/// A cluster of one, as its sessions see it.
+#[derive(Default)]
+pub struct OneNode(pub parking_lot::Mutex<Node>);
+
+impl Backend for OneNode {
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal> {
+        read(&self.0.lock().rows);
+        Ok(())
+    }
+
+    fn lease(&self) -> Result<(), Refusal> {
+        self.0.lock().lease.clone().map_or(Ok(()), Err)
+    }
+
+    fn may_write(&self) -> Result<(), Refusal> {
+        self.0.lock().write.clone().map_or(Ok(()), Err)
+    }
+
+    fn stamp_ms(&self) -> u64 {
+        self.0.lock().stamp_ms
+    }
+
+    fn info(&self) -> NodeInfo {
+        let node = self.0.lock();
+        let peer = PeerInfo {
+            name: "n2".to_owned(),
+            address: "10.0.0.2:4000".to_owned(),
+            reachable: true,
+            applied_index: node.index,
+            lag_entries: 0,
+        };
+        NodeInfo {
+            cluster_id: "demo".to_owned(),
+            name: "n1".to_owned(),
+            address: "10.0.0.1:4000".to_owned(),
+            role: if node.lease.is_some() { NodeRole::Replica } else { NodeRole::Master },
+            master_address: node.lease.as_ref().map(|_| "10.0.0.2:4000".to_owned()),
+            peers: vec![peer],
+            ballot: "1.n1".to_owned(),
+            applied_index: node.index,
+            ..NodeInfo::default()
+        }
+    }
+
+    fn store_failed(&self, error: StoreError) {
+        panic!("a map cannot fail: {error}");
+    }
+}
+
+impl OneNode {
+    /// An empty node whose clock shows `stamp_ms`.
+    pub fn new(stamp_ms: u64) -> OneNode {
+        OneNode(parking_lot::Mutex::new(Node { stamp_ms, ..Node::default() }))
+    }
+
+    /// Applies a submission at once, as an entry of its own.
+    pub fn propose(&self, submission: Submission) -> Result<Vec<Reply>, Refusal> {
+        let mut node = self.0.lock();
+        node.submissions += 1;
+        if let Some(refusal) = &node.outcome {
+            return Err(refusal.clone());
+        }
+        node.index += 1;
+        let entry = batch::seal(node.stamp_ms, 0, submission.count, &[submission.items]);
+        let index = node.index;
+        let applied = apply_batch(index, &entry, &mut node.rows).expect("a map cannot fail");
+        Ok(applied.replies)
+    }
+}
