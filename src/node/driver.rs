@@ -507,6 +507,12 @@ impl Driver {
             true => self.replica.lease_until_us(),
             false => 0,
         };
+        let serving_from = match self.lead {
+            Some(lead) if !self.settings.plants(PlantedBug::AnswersBeforeEstablished) => {
+                lead.establish
+            }
+            _ => Index(0),
+        };
         let stamp_offset_ms = self.clock.offset_ms();
         let wall_off = environment.wall_ms() as i64 - self.stamp_ms() as i64;
         let clock_off_ms = if wall_off.unsigned_abs() > OFF_REPORTED_MS { wall_off } else { 0 };
@@ -517,7 +523,7 @@ impl Driver {
         self.status = Arc::new(Status {
             role: self.role(),
             serving_until_us,
-            serving_from: self.lead.map_or(Index(0), |lead| lead.establish),
+            serving_from,
             refusal,
             updates_refused: self.updates_refused(),
             stamp_offset_ms,

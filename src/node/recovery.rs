@@ -15,9 +15,7 @@ use super::driver::Start;
 use super::environment::Applied;
 use super::heads::{HeadDirectory, HeadFileError};
 use crate::disk::Disk;
-use crate::paxos::{
-    DurableState, Incarnation, Index, Position, Recovered, Save, Settings, Value,
-};
+use crate::paxos::{DurableState, Incarnation, Index, Position, Recovered, Save, Settings, Value};
 use crate::store::keyspace::Meta;
 use crate::store::{Distrust, Opened, Store, StoreError, StoreOptions, StorePlace};
 use crate::transaction_log::{self, Identity, LogError, TransactionLog};

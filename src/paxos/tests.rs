@@ -228,8 +228,9 @@ fn any_message() -> impl Strategy<Value = Message> {
         (any_life(), members()).prop_map(|(to, members)| Message::Standing { to, members }),
         members().prop_map(|members| Message::Found { members }),
         number().prop_map(|attempt| Message::Canvass { attempt }),
-        (number(), any::<bool>(), number())
-            .prop_map(|(attempt, willing, round)| Message::CanvassReply { attempt, willing, round }),
+        (number(), any::<bool>(), number()).prop_map(|(attempt, willing, round)| {
+            Message::CanvassReply { attempt, willing, round }
+        }),
         any_ballot().prop_map(|ballot| Message::Prepare { ballot }),
         (any_ballot(), any_ballot(), any_position(), any_index(), any_index()).prop_map(
             |(ballot, accepted, last, base, chosen)| {

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use arakoon::node::{Outcome, Refusal};
 use arakoon::node::environment::Respond;
+use arakoon::node::{Outcome, Refusal};
 use resp::Reply;
 
 /// What a client hears.

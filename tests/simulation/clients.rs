@@ -187,10 +187,7 @@ impl World {
             let mut reply = read(&view, &args)?;
             if let Kind::Watch { .. } = kind {
                 let Version { index, place } = view.version(&args[1])?;
-                let version = vec![
-                    Reply::Integer(index as i64),
-                    Reply::Integer(i64::from(place)),
-                ];
+                let version = vec![Reply::Integer(index as i64), Reply::Integer(i64::from(place))];
                 reply = Reply::Array(vec![reply, Reply::Array(version)]);
             }
             Ok::<_, arakoon::store::StoreError>((reply, view.met_due(), rows.applied()))

@@ -107,8 +107,7 @@ impl World {
         };
         let others: Vec<usize> = (0..self.plan.seats).filter(|seat| votes(*seat)).collect();
         let zones = &self.plan.zones;
-        let same_zone =
-            zones.is_empty() || others.iter().any(|seat| zones[*seat] == zones[node]);
+        let same_zone = zones.is_empty() || others.iter().any(|seat| zones[*seat] == zones[node]);
         others.len() > self.plan.seats / 2 && same_zone
     }
 
@@ -121,8 +120,11 @@ impl World {
         let disk = self.machines[node].disk.clone();
         let path = directory().join("log");
         let Ok(names) = disk.list(&path) else { return };
-        let segments: Vec<PathBuf> =
-            names.iter().filter(|name| name.ends_with(".log")).map(|name| path.join(name)).collect();
+        let segments: Vec<PathBuf> = names
+            .iter()
+            .filter(|name| name.ends_with(".log"))
+            .map(|name| path.join(name))
+            .collect();
         let Some(at) = segments.len().checked_sub(1) else { return };
         let chosen = self.rng.usize(..=at);
         let Some(bytes) = disk.contents(&segments[chosen]) else { return };

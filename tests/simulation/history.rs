@@ -16,20 +16,46 @@ use crate::world::Violation;
 /// What a client asked for.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    Append { key: u32 },
-    AppendBoth { keys: (u32, u32) },
-    Get { key: u32 },
-    GetBoth { keys: (u32, u32) },
-    Increment { key: u32 },
-    Count { key: u32 },
+    Append {
+        key: u32,
+    },
+    AppendBoth {
+        keys: (u32, u32),
+    },
+    Get {
+        key: u32,
+    },
+    GetBoth {
+        keys: (u32, u32),
+    },
+    Increment {
+        key: u32,
+    },
+    Count {
+        key: u32,
+    },
     /// GET and WATCH.
-    Watch { key: u32 },
+    Watch {
+        key: u32,
+    },
     /// EXEC of a SET that is guarded by what WATCH saw.
-    Swap { key: u32, seen: u64, version: Version },
-    SetAbsent { key: u32 },
-    GetOnce { key: u32 },
-    SetExpiring { ttl_ms: u64 },
-    GetExpiring { set: usize },
+    Swap {
+        key: u32,
+        seen: u64,
+        version: Version,
+    },
+    SetAbsent {
+        key: u32,
+    },
+    GetOnce {
+        key: u32,
+    },
+    SetExpiring {
+        ttl_ms: u64,
+    },
+    GetExpiring {
+        set: usize,
+    },
 }
 
 impl Kind {
@@ -141,12 +167,12 @@ impl History {
     ) -> std::result::Result<Option<Vec<(Object, Access)>>, Violation> {
         let length = |reply: &Reply| Some(Access::Write(number(reply)? / 8));
         Ok(match (kind, reply) {
-            (Kind::Append { key }, reply) => length(reply).map(|access| vec![(('l', *key), access)]),
-            (Kind::AppendBoth { keys }, Reply::Array(both)) if both.len() == 2 => {
-                length(&both[0]).zip(length(&both[1])).map(|(first, second)| {
-                    vec![(('l', keys.0), first), (('l', keys.1), second)]
-                })
+            (Kind::Append { key }, reply) => {
+                length(reply).map(|access| vec![(('l', *key), access)])
             }
+            (Kind::AppendBoth { keys }, Reply::Array(both)) if both.len() == 2 => length(&both[0])
+                .zip(length(&both[1]))
+                .map(|(first, second)| vec![(('l', keys.0), first), (('l', keys.1), second)]),
             (Kind::Get { key }, reply) => {
                 let list = list_of(reply);
                 list.map(|list| self.see_list(op, *key, list)).transpose()?.map(|seen| vec![seen])
@@ -268,8 +294,7 @@ impl History {
             return None;
         };
         let Reply::Array(version) = &parts[1] else { return None };
-        let version =
-            Version { index: number(&version[0])?, place: number(&version[1])? as u32 };
+        let version = Version { index: number(&version[0])?, place: number(&version[1])? as u32 };
         Some((*key, number(&parts[0])?, version))
     }
 
@@ -290,11 +315,7 @@ impl History {
     }
 
     /// A list as it is in the end.
-    pub fn final_list(
-        &mut self,
-        key: u32,
-        list: Vec<usize>,
-    ) -> std::result::Result<(), Violation> {
+    pub fn final_list(&mut self, key: u32, list: Vec<usize>) -> std::result::Result<(), Violation> {
         let seen = self.lists.get(&key).map_or(0, Vec::len);
         if list.len() < seen {
             let what = format!("list {key} had {seen} elements and has {} now", list.len());

@@ -9,9 +9,7 @@ use arakoon::disk::{Disk, SimulatedDisk};
 use arakoon::node::environment::{ApplyJob, HeadJob, ReadPurpose};
 use arakoon::node::heads::HeadDirectory;
 use arakoon::node::recovery::{self, NodeSettings, OpenedNode, StartError};
-use arakoon::node::{
-    Applier, Driver, Environment, Frozen, HeadName, Input, NodeMessage, Status,
-};
+use arakoon::node::{Applier, Driver, Environment, Frozen, HeadName, Input, NodeMessage, Status};
 use arakoon::paxos::{DurableState, Incarnation, Index, NodeId, Position, Save, SaveId, Settings};
 use arakoon::store::{EngineChoice, MemoryEngine, MemoryFile, Store, StoreOptions, StorePlace};
 use arakoon::transaction_log::{Options, TransactionLog};
@@ -171,16 +169,8 @@ impl Machine {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let settings = node_settings(plan, self.node);
         let now_us = self.clock.now_us(now_us);
-        let opened = recovery::open(
-            &disk,
-            &directory(),
-            place,
-            settings,
-            fresh,
-            self.above,
-            seed,
-            now_us,
-        )?;
+        let opened =
+            recovery::open(&disk, &directory(), place, settings, fresh, self.above, seed, now_us)?;
         let OpenedNode { log, heads, store, applier, start } = opened;
         // Opening a log makes all that it holds durable.
         self.durable = log.state().clone();
@@ -209,8 +199,7 @@ impl Machine {
 }
 
 fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
-    let mut paxos =
-        Settings::new(NodeId(node as u8), Incarnation(0), plan.seats, plan.lease_us);
+    let mut paxos = Settings::new(NodeId(node as u8), Incarnation(0), plan.seats, plan.lease_us);
     paxos.zones.clone_from(&plan.zones);
     paxos.chunk_bytes_max = plan.chunk_bytes;
     paxos.window_bytes_max = plan.window_bytes;

@@ -8,6 +8,8 @@ mod history;
 mod machine;
 mod node_work;
 mod plan;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod runner;
 mod trace;
 mod world;
@@ -24,9 +26,9 @@ fn many_seeds() {
     let seeds = match std::env::var("ARAKOON_SEEDS") {
         Err(_) => SEEDS,
         Ok(text) => {
-            let range = text.split_once("..").and_then(|(from, to)| {
-                Some(from.parse().ok()?..to.parse().ok()?)
-            });
+            let range = text
+                .split_once("..")
+                .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
             range.unwrap_or_else(|| panic!("ARAKOON_SEEDS is {text:?}, not like 1000..2000"))
         }
     };

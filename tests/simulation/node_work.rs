@@ -208,7 +208,8 @@ impl World {
         match self.applied.get(place) {
             Some(known) if *known == mine => {}
             known => {
-                let what = format!("n{} applied {mine:?} at {}, another {known:?}", node + 1, entry.index);
+                let what =
+                    format!("n{} applied {mine:?} at {}, another {known:?}", node + 1, entry.index);
                 self.violate("chosen once", what);
             }
         }

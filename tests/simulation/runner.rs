@@ -39,7 +39,11 @@ impl Done {
         format!(
             "{}\n{}seed {} violates: {check}\n{what}\n{}\nto replay: ARAKOON_SEED={} cargo test \
              --release --test simulation one_seed -- --nocapture\n",
-            self.plan, self.trace, self.seed, self.summary(), self.seed
+            self.plan,
+            self.trace,
+            self.seed,
+            self.summary(),
+            self.seed
         )
     }
 }

@@ -36,7 +36,12 @@ impl Line {
 
 impl Trace {
     pub fn new() -> Trace {
-        Trace { lines: VecDeque::with_capacity(LINES_KEPT), hash: 0xcbf2_9ce4_8422_2325, events: 0, live: false }
+        Trace {
+            lines: VecDeque::with_capacity(LINES_KEPT),
+            hash: 0xcbf2_9ce4_8422_2325,
+            events: 0,
+            live: false,
+        }
     }
 
     pub fn note(&mut self, at_us: u64, node: usize, what: &'static str, numbers: (u64, u64)) {

@@ -6,13 +6,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use arakoon::node::environment::ReadPurpose;
 use arakoon::node::{Input, NodeMessage};
 use arakoon::paxos::{Ballot, Incarnation};
-use arakoon::node::environment::ReadPurpose;
 use fastrand::Rng;
 use resp::Reply;
 
-use crate::answers::{Answers, Answered};
+use crate::answers::{Answered, Answers};
 use crate::clients::Client;
 use crate::history::History;
 use crate::machine::{Collector, Effect, Machine, Process};
@@ -29,22 +29,70 @@ pub struct Violation {
 
 /// What happens at some time.
 pub enum Event {
-    Deliver { to: usize, from: usize, incarnation: Incarnation, message: NodeMessage },
-    Wake { node: usize, life: u64 },
-    Tick { node: usize, life: u64 },
-    Synced { node: usize, life: u64, count: usize },
-    Apply { node: usize, life: u64 },
-    Head { node: usize, life: u64 },
-    LogRead { node: usize, life: u64, purpose: ReadPurpose },
-    Drain { node: usize, life: u64 },
-    Start { node: usize, life: u64 },
+    Deliver {
+        to: usize,
+        from: usize,
+        incarnation: Incarnation,
+        message: NodeMessage,
+    },
+    Wake {
+        node: usize,
+        life: u64,
+    },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        count: usize,
+    },
+    Apply {
+        node: usize,
+        life: u64,
+    },
+    Head {
+        node: usize,
+        life: u64,
+    },
+    LogRead {
+        node: usize,
+        life: u64,
+        purpose: ReadPurpose,
+    },
+    Drain {
+        node: usize,
+        life: u64,
+    },
+    Start {
+        node: usize,
+        life: u64,
+    },
     Fault(Fault),
-    ClientNext { client: usize },
-    ClientTimeout { client: usize, op: usize },
-    Request { node: usize, op: usize },
+    ClientNext {
+        client: usize,
+    },
+    ClientTimeout {
+        client: usize,
+        op: usize,
+    },
+    Request {
+        node: usize,
+        op: usize,
+    },
     /// A read has been made; before it is answered the lease is checked.
-    ReadCheck { node: usize, life: u64, op: usize, reply: Reply, view: u64 },
-    Answer { op: usize, answer: Answered },
+    ReadCheck {
+        node: usize,
+        life: u64,
+        op: usize,
+        reply: Reply,
+        view: u64,
+    },
+    Answer {
+        op: usize,
+        answer: Answered,
+    },
 }
 
 struct Scheduled {
@@ -375,7 +423,8 @@ impl World {
             let status = &process.status;
             masters += usize::from(machine.clock.now_us(now_us) < status.serving_until_us);
             applied.push((status.applied, status.last));
-            let done = process.heading.is_empty() && process.applying.is_empty() && !process.head_busy;
+            let done =
+                process.heading.is_empty() && process.applying.is_empty() && !process.head_busy;
             if !done || status.applied != status.last || status.catch_up.is_some() {
                 return false;
             }
