@@ -70,7 +70,13 @@ fn plan(seed: u64, bug: PlantedBug) -> Plan {
 fn planted_bugs_are_found() {
     std::panic::set_hook(Box::new(|_| ())); // An assertion in the node is a way to be found.
     let search = |bug: PlantedBug| {
-        (0..SEEDS_MAX).find_map(|seed| Some((seed + 1, run(plan(seed, bug)).failure?)))
+        (0..SEEDS_MAX).find_map(|seed| {
+            let found = run(plan(seed, bug)).failure?;
+            // It is the bug that was found, not the circumstances.
+            let without = run(Plan { planted: None, ..plan(seed, bug) });
+            assert!(without.failure.is_none(), "{bug:?}, not planted: {}", without.report());
+            Some((seed + 1, found))
+        })
     };
     let found: Vec<_> = std::thread::scope(|scope| {
         let searches: Vec<_> = BUGS.map(|bug| (bug, scope.spawn(move || search(bug)))).into();
@@ -84,7 +90,7 @@ fn planted_bugs_are_found() {
                 println!("| {bug:?} | {seeds} | {} | {what:.90} |", violation.check);
             }
             Ok(None) => missed.push(bug),
-            Err(_) => missed.push(bug),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
     let _ = std::panic::take_hook();
