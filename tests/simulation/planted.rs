@@ -8,7 +8,7 @@ use crate::plan::{Fault, Plan};
 use crate::runner::run;
 
 /// Seeds within which each bug must be found.
-const SEEDS_MAX: u64 = 200;
+const SEEDS_MAX: u64 = 400;
 
 const BUGS: [PlantedBug; 8] = [
     PlantedBug::HalfSyncedOutranks,
@@ -71,7 +71,8 @@ fn planted_bugs_are_found() {
     std::panic::set_hook(Box::new(|_| ())); // An assertion in the node is a way to be found.
     let search = |bug: PlantedBug| {
         (0..SEEDS_MAX).find_map(|seed| {
-            let found = run(plan(seed, bug)).failure?;
+            // Not serving is a symptom of many things: a wrong answer must be found.
+            let found = run(plan(seed, bug)).failure.filter(|found| found.check != "liveness")?;
             // It is the bug that was found, not the circumstances.
             let without = run(Plan { planted: None, ..plan(seed, bug) });
             assert!(without.failure.is_none(), "{bug:?}, not planted: {}", without.report());
