@@ -102,6 +102,7 @@ impl Driver {
         let status = Arc::new(Status {
             role: Role::Joining,
             serving_until_us: 0,
+            serving_from: Index(0),
             refusal: Refusal::ClusterDown("no master is known"),
             updates_refused: None,
             stamp_offset_ms: 0,
@@ -512,6 +513,12 @@ impl Driver {
             true => self.replica.lease_until_us(),
             false => 0,
         };
+        let serving_from = match self.lead {
+            Some(lead) if !self.settings.plants(PlantedBug::AnswersBeforeEstablished) => {
+                lead.establish
+            }
+            _ => Index(0),
+        };
         let stamp_offset_ms = self.clock.offset_ms();
         let wall_off = environment.wall_ms() as i64 - self.stamp_ms() as i64;
         let clock_off_ms = if wall_off.unsigned_abs() > OFF_REPORTED_MS { wall_off } else { 0 };
@@ -522,6 +529,7 @@ impl Driver {
         self.status = Arc::new(Status {
             role: self.role(),
             serving_until_us,
+            serving_from,
             refusal,
             updates_refused: self.updates_refused(),
             stamp_offset_ms,

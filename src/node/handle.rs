@@ -15,6 +15,7 @@ use crate::store::Store;
 /// What the driver publishes. The numbers that every read looks at are atomics.
 pub(super) struct Published {
     serving_until_us: AtomicU64,
+    serving_from: AtomicU64,
     stamp_offset_ms: AtomicI64,
     status: RwLock<Option<Arc<Status>>>,
 }
@@ -23,6 +24,7 @@ impl Published {
     pub fn new() -> Published {
         Published {
             serving_until_us: AtomicU64::new(0),
+            serving_from: AtomicU64::new(0),
             stamp_offset_ms: AtomicI64::new(0),
             status: RwLock::new(None),
         }
@@ -30,6 +32,9 @@ impl Published {
 
     /// In force when this returns.
     pub fn publish(&self, status: &Arc<Status>) {
+        // First where a mastership begins, then that it does: who sees the second sees the first.
+        // It never goes back, so that the end of a mastership cannot let an older view pass.
+        self.serving_from.fetch_max(status.serving_from.0, Ordering::SeqCst);
         self.serving_until_us.store(status.serving_until_us, Ordering::SeqCst);
         self.stamp_offset_ms.store(status.stamp_offset_ms, Ordering::SeqCst);
         *self.status.write() = Some(status.clone());
@@ -50,13 +55,17 @@ impl Handle {
         &self.store
     }
 
-    /// Whether this node is master and its lease holds at this moment. To be asked after reading
-    /// and before replying.
-    pub fn serves(&self) -> Result<(), Refusal> {
+    /// Whether this node is master, its lease holds at this moment, and a view at `view_index` is
+    /// of this mastership. To be asked after reading and before replying.
+    pub fn serves(&self, view_index: u64) -> Result<(), Refusal> {
         // A lease that ended while we looked at the clock counts as ended.
         let until_us = self.published.serving_until_us.load(Ordering::SeqCst);
         if clock::boot_us() < until_us {
-            return Ok(());
+            let from = self.published.serving_from.load(Ordering::SeqCst);
+            return match view_index >= from {
+                true => Ok(()),
+                false => Err(Refusal::TryAgain("the mastership has changed meanwhile")),
+            };
         }
         match &*self.published.status.read() {
             Some(status) => Err(status.refusal.clone()),
@@ -66,7 +75,7 @@ impl Handle {
 
     /// Whether an update has a chance.
     pub fn may_write(&self) -> Result<(), Refusal> {
-        self.serves()?;
+        self.serves(u64::MAX)?;
         match self.status().and_then(|status| status.updates_refused.clone()) {
             Some(refusal) => Err(refusal),
             None => Ok(()),

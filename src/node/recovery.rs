@@ -87,8 +87,8 @@ pub struct OpenedNode {
 }
 
 /// Opens a node in `directory`, which may be empty. `fresh` is the life of a node that has no log
-/// yet; `above`, if not 0, a life of this seat that the cluster knows, which a node that has not
-/// joined yet must exceed.
+/// yet; `above`, if not 0, a life of this seat that the cluster knows, which a node without a vote
+/// must exceed.
 ///
 /// # Errors
 /// The node cannot start; the text says what to do.
@@ -182,7 +182,8 @@ fn open_log(
     };
     if let Some(identity) = known {
         let (log, found) = open()?;
-        let outlived = identity.incarnation <= above && found.state.members.is_empty();
+        // A life that never had a vote has promised nobody anything.
+        let outlived = identity.incarnation <= above && !found.state.voting;
         if !outlived {
             return Ok((log, found));
         }

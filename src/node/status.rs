@@ -48,6 +48,9 @@ pub struct Status {
     pub role: Role,
     /// Reads and updates are answered while the boot clock is below this; 0: not at all.
     pub serving_until_us: u64,
+    /// The entry that made this node master. A read may be answered only from a view that includes
+    /// it: one taken before may lack what earlier masters acknowledged, though the lease holds now.
+    pub serving_from: Index,
     /// Why not, if not.
     pub refusal: Refusal,
     /// Why updates are refused although reads are answered.

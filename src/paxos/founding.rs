@@ -10,6 +10,8 @@ use super::types::{Incarnation, NodeId};
 
 /// How often an empty node asks again.
 const HAIL_EVERY_US: u64 = 50_000;
+/// How often a node that has joined without a vote asks whether its life is over.
+const JOINED_HAIL_EVERY_US: u64 = 500_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Founding {
@@ -27,10 +29,12 @@ impl Replica {
     }
 
     pub(super) fn tick_founding(&mut self) {
-        if !self.state.members.is_empty() || self.now_us < self.founding.hail_at_us {
+        let joined = !self.state.members.is_empty();
+        if self.now_us < self.founding.hail_at_us || (joined && self.state.voting) {
             return;
         }
-        self.founding.hail_at_us = self.now_us + HAIL_EVERY_US;
+        let every_us = if joined { JOINED_HAIL_EVERY_US } else { HAIL_EVERY_US };
+        self.founding.hail_at_us = self.now_us + every_us;
         self.broadcast(&Message::Hail);
     }
 
@@ -47,7 +51,16 @@ impl Replica {
         to: Incarnation,
         members: Vec<Incarnation>,
     ) {
-        if to != self.settings.incarnation || !self.state.members.is_empty() {
+        if to != self.settings.incarnation {
+            return;
+        }
+        if !self.state.members.is_empty() {
+            // It joined by what a node said that had not heard of a later life yet.
+            let seat = usize::from(self.settings.node.0);
+            let known = members.get(seat).copied().unwrap_or_default();
+            if !self.state.voting && known > self.settings.incarnation {
+                self.event(Event::Outlived { above: known });
+            }
             return;
         }
         if !members.is_empty() {

@@ -266,6 +266,7 @@ impl Replica {
         vote: bool,
     ) {
         let HeartbeatGrant { sent_at_us, granted } = grant;
+        let last = self.log.last().index;
         let member = self.is_member(from, incarnation);
         let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
         let now_us = self.now_us;
@@ -281,8 +282,23 @@ impl Replica {
         if index > progress.matched {
             progress.acknowledge(index, now_us);
         }
+        // It has started again, and no longer knows that its log agrees with ours: an Accept
+        // without entries tells it.
+        let forgot = index < progress.matched && progress.next > last;
+        let matched = (forgot && progress.in_flight.is_empty()).then_some(progress.matched);
+        if let Some(previous) = matched.and_then(|index| self.log.position_at(index)) {
+            self.remind(from, ballot, previous);
+        }
         self.renew_lease();
         self.count_votes();
+    }
+
+    fn remind(&mut self, to: NodeId, ballot: Ballot, previous: Position) {
+        let chosen = self.chosen;
+        let Role::Leader(leading) = &self.role else { return };
+        let adopted = leading.adopted;
+        let entries = Vec::new();
+        self.send(to, Message::Accept { ballot, previous, entries, chosen, adopted });
     }
 
     fn leads(&self, ballot: Ballot) -> bool {

@@ -8,12 +8,14 @@ use crate::store::{Rows, StoreError};
 /// The node as its sessions see it. All calls return at once.
 pub trait Backend: Send + Sync + 'static {
     /// Calls `read` once with a view of the applied state, in which every entry is there as a whole
-    /// or not at all.
-    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal>;
+    /// or not at all. Returns the index of the last entry in it.
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal>;
 
-    /// Whether this node is master and its lease holds at this moment. Asked AFTER the view was
-    /// read and before the reply leaves: only then was the view the newest there is.
-    fn lease(&self) -> Result<(), Refusal>;
+    /// Whether this node is master, its lease holds at this moment, and a view at `view_index` is
+    /// of this mastership: one taken earlier may lack what another master acknowledged meanwhile.
+    /// Asked AFTER the view was read and before the reply leaves: only then was the view the newest
+    /// there is. `u64::MAX`: nothing was read.
+    fn lease(&self, view_index: u64) -> Result<(), Refusal>;
 
     /// Whether a write has a chance; a cheap early answer, the proposal may still be refused.
     fn may_write(&self) -> Result<(), Refusal>;

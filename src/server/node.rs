@@ -145,13 +145,14 @@ impl NodeBackend {
 }
 
 impl Backend for NodeBackend {
-    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal> {
-        read(&self.handle.store().read());
-        Ok(())
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
+        let view = self.handle.store().read();
+        read(&view);
+        Ok(view.applied())
     }
 
-    fn lease(&self) -> Result<(), Refusal> {
-        self.handle.serves().map_err(Refusal::from)
+    fn lease(&self, view_index: u64) -> Result<(), Refusal> {
+        self.handle.serves(view_index).map_err(Refusal::from)
     }
 
     fn may_write(&self) -> Result<(), Refusal> {

@@ -135,7 +135,8 @@ fn check_header(
 
 /// Overwrites the tail with zeros, and what may not be synced with itself, then syncs. Writing it
 /// again matters: after a sync that failed before the restart the pages can pass for clean, and a
-/// sync alone would not write them.
+/// sync alone would not write them. So zeros are written over zeros, too: they may be those of an
+/// opening whose sync failed, with an old tail still under them on disk.
 fn make_durable(
     segment: &Segment,
     synced: u64,
@@ -154,9 +155,7 @@ fn make_durable(
         file.write_at(&buffer[..count], at).map_err(failed("write"))?;
         at += count as u64;
     }
-    if let Some(to) = damaged_to {
-        write_zeros(&**file, *end, to).map_err(failed("write"))?;
-    }
+    write_zeros(&**file, *end, segment.length_bytes).map_err(failed("write"))?;
     file.sync().map_err(failed("sync"))?;
     Ok(damaged_to.map(|to| TailCut { file: path.clone(), offset: *end, bytes: to - end }))
 }

@@ -29,11 +29,13 @@ pub struct Ticket {
     pub asked_at_us: u64,
 }
 
+/// `None`: dropped without an answer.
+type Given = (Ticket, Option<Outcome>);
+
 /// Answers that came out of drivers and appliers and have not been looked at yet.
 #[derive(Clone, Default)]
 pub struct Answers {
-    /// `None`: dropped without an answer.
-    list: Arc<Mutex<Vec<(Ticket, Option<Outcome>)>>>,
+    list: Arc<Mutex<Vec<Given>>>,
 }
 
 struct Responder {

@@ -190,18 +190,18 @@ impl World {
                 let version = vec![Reply::Integer(index as i64), Reply::Integer(i64::from(place))];
                 reply = Reply::Array(vec![reply, Reply::Array(version)]);
             }
-            Ok::<_, arakoon::store::StoreError>((reply, view.met_due()))
+            Ok::<_, arakoon::store::StoreError>((reply, view.met_due(), rows.applied()))
         })();
         match done {
-            Ok((_, true)) => {
+            Ok((_, true, _)) => {
                 // Neither surely there nor surely gone: the log's clock decides, then once more.
                 let mut items = BytesMut::new();
                 batch::encode_clock(&mut items);
                 self.submit(node, op, items, true);
             }
-            Ok((reply, false)) => {
+            Ok((reply, false, view)) => {
                 let delay_us = self.delay_us(2_000);
-                self.after(delay_us, Event::ReadCheck { node, life, op, reply });
+                self.after(delay_us, Event::ReadCheck { node, life, op, reply, view });
             }
             Err(error) => {
                 process.failed.get_or_insert(error.to_string());
@@ -211,10 +211,13 @@ impl World {
         }
     }
 
-    pub fn check_read(&mut self, node: usize, op: usize, reply: Reply) {
+    /// The lease must hold after reading, and the view must be one of this mastership.
+    pub fn check_read(&mut self, node: usize, op: usize, reply: Reply, view: u64) {
         let clock_us = self.machines[node].clock.now_us(self.now_us);
         let Some(process) = self.process(node) else { return };
-        let answer = match clock_us < process.status.serving_until_us {
+        let status = &process.status;
+        let serves = clock_us < status.serving_until_us && view >= status.serving_from.0;
+        let answer = match serves {
             true => Answered::Reply(reply),
             false => Answered::Refused(process.status.refusal.clone()),
         };

@@ -8,6 +8,8 @@ mod history;
 mod machine;
 mod node_work;
 mod plan;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod runner;
 mod trace;
 mod world;

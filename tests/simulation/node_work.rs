@@ -8,7 +8,6 @@ use arakoon::node::heads::HeadFileError;
 use arakoon::node::{HeadName, Input, NodeMessage};
 use arakoon::paxos::{Entry, Index, NodeId, NodeSet, Quorums, Save};
 use arakoon::store::StoreError;
-use arakoon::store::keyspace::Meta;
 use arakoon::transaction_log::LogError;
 
 use crate::machine::{ApplyWork, HeadWork, PendingSave};
@@ -166,7 +165,10 @@ impl World {
             ApplyWork::Job(job) => self.apply(node, job),
             ApplyWork::Install(name) => self.install(node, name),
         }
+        // What a failed store leaves unanswered, its process takes with it.
+        self.ending = self.process(node).is_some_and(|process| process.failed.is_some());
         self.settle_answers(node);
+        self.ending = false;
         self.end_if_failed(node);
         if more {
             let (max_us, life) = (self.plan.apply_us_max, self.machines[node].life);

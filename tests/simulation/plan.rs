@@ -3,7 +3,6 @@
 //! Each kind of fault has its own rate, and most seeds have only some kinds: mixed all together
 //! they would hide each other.
 
-use arakoon::paxos::PlantedBug;
 use fastrand::Rng;
 
 /// What can be done to a cluster.
@@ -99,7 +98,8 @@ pub struct Plan {
     pub window_bytes: usize,
     pub cache_bytes: usize,
     pub head_chunk_bytes: usize,
-    pub planted: Option<PlantedBug>,
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<arakoon::paxos::PlantedBug>,
 }
 
 impl Plan {
@@ -142,6 +142,7 @@ impl Plan {
             window_bytes: [500, 8 << 10, 8 << 20][rng.usize(..3)],
             cache_bytes: [0, 2 << 10, 32 << 20][rng.usize(..3)],
             head_chunk_bytes: [700, 16 << 10, 1 << 20][rng.usize(..3)],
+            #[cfg(feature = "planted-bugs")]
             planted: None,
         };
         plan.clock_ppm_max *= 2;
@@ -176,6 +177,7 @@ impl Plan {
     }
 
     /// The rate of a fault is at least this.
+    #[cfg(feature = "planted-bugs")]
     pub fn at_least(mut self, fault: Fault, rate: f64) -> Plan {
         match self.rates.iter_mut().find(|(known, _)| *known == fault) {
             Some((_, known)) => *known = rate.max(*known),

@@ -87,6 +87,7 @@ pub enum Event {
         life: u64,
         op: usize,
         reply: Reply,
+        view: u64,
     },
     Answer {
         op: usize,
@@ -317,7 +318,9 @@ impl World {
             Event::ClientNext { client } => self.next_op(client),
             Event::ClientTimeout { client, op } => self.client_gives_up(client, op),
             Event::Request { node, op } => self.request(node, op),
-            Event::ReadCheck { node, op, reply, .. } => self.check_read(node, op, reply),
+            Event::ReadCheck { node, op, reply, view, .. } => {
+                self.check_read(node, op, reply, view);
+            }
             Event::Answer { op, answer } => self.client_hears(op, answer),
         }
     }

@@ -91,13 +91,13 @@ impl Session {
         }
         let mut result = None;
         let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms)));
-        viewed.map_err(NoResult::Refused)?;
+        let view_index = viewed.map_err(NoResult::Refused)?;
         let Some(result) = result else {
             return Err(NoResult::Refused(Refusal::Loading));
         };
         let (value, met_due) = result.map_err(NoResult::Failed)?;
         if !self.read_only {
-            backend.lease().map_err(NoResult::Refused)?;
+            backend.lease(view_index).map_err(NoResult::Refused)?;
         }
         if !met_due {
             return Ok(value);

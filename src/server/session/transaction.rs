@@ -67,7 +67,7 @@ impl Session {
     ) -> Taken {
         let permitted = match spec.kind {
             Kind::Write { .. } => backend.may_write(),
-            Kind::Read(_) if !self.read_only => backend.lease(),
+            Kind::Read(_) if !self.read_only => backend.lease(u64::MAX),
             Kind::Read(_) | Kind::Connection(_) => Ok(()),
         };
         let Some(transaction) = &mut self.transaction else {

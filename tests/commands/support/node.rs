@@ -31,12 +31,12 @@ pub struct Node {
 pub struct OneNode(pub parking_lot::Mutex<Node>);
 
 impl Backend for OneNode {
-    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<(), Refusal> {
+    fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
         read(&self.0.lock().rows);
-        Ok(())
+        Ok(0)
     }
 
-    fn lease(&self) -> Result<(), Refusal> {
+    fn lease(&self, _view_index: u64) -> Result<(), Refusal> {
         self.0.lock().lease.clone().map_or(Ok(()), Err)
     }
 
