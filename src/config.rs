@@ -28,7 +28,7 @@ pub const NODES_MAX: usize = 7;
 
 const MIB: u64 = 1024 * 1024;
 /// [`ClusterConfig::head_every_bytes`] when the file does not say.
-pub const HEAD_EVERY_BYTES_DEFAULT: u64 = 64 * MIB;
+pub const HEAD_EVERY_BYTES_DEFAULT: u64 = 256 * MIB;
 /// [`ClusterConfig::log_segment_bytes`] when the file does not say.
 pub const LOG_SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB;
 /// [`ClusterConfig::log_keep_bytes`] when the file does not say.

@@ -28,7 +28,7 @@ const APPLY_BYTES_MAX: usize = 8 << 20;
 /// Bytes of entries in one apply job.
 const APPLY_JOB_BYTES: usize = 1 << 20;
 /// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
-const UNSAVED_ENTRIES_MAX: u64 = 2;
+const UNSAVED_ENTRIES_MAX: u64 = 1;
 /// Entries proposed and not applied; past it updates wait in the queue.
 const UNAPPLIED_ENTRIES_MAX: u64 = 1024;
 

@@ -41,7 +41,7 @@ const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(20);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
 /// once in this time, and a restart replays about as much.
-const FREEZE_EVERY: Duration = Duration::from_secs(10);
+const FREEZE_EVERY: Duration = Duration::from_secs(30);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
@@ -280,11 +280,21 @@ fn drop_log(
     keep_bytes: u64,
     common: &Common,
 ) -> Result<(), LogError> {
-    let below = below.min(Index(common.store.synced() + 1));
-    if log.bytes_since(log.base().index.next()) > keep_bytes.saturating_add(log.bytes_since(below))
-    {
-        log.collapse(below)?;
-        common.inbox.push(Input::Collapsed(log.base().index));
+    let before = log.base().index;
+    let (mut low, mut high) = (before.0, below.0.min(common.store.synced() + 1));
+    // The highest index from which on the log still holds what is to be kept.
+    while low < high {
+        let middle = low.midpoint(high) + 1;
+        match log.bytes_since(Index(middle)) >= keep_bytes {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    if low > before.0 {
+        log.collapse(Index(low))?;
+        if log.base().index > before {
+            common.inbox.push(Input::Collapsed(log.base().index));
+        }
     }
     Ok(())
 }

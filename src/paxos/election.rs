@@ -13,7 +13,7 @@ use super::log::Holds;
 use super::message::Message;
 use super::quorum::NodeSet;
 use super::replica::{Deferred, Event, ReadRequest, Reader, Replica, Role};
-use super::types::{Ballot, Entry, Index, NodeId, Position};
+use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position};
 
 /// A try to be elected.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) enum Campaign {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promised {
     pub node: NodeId,
+    /// The life that promised.
+    pub incarnation: Incarnation,
     pub accepted: Ballot,
     pub last: Position,
     pub base: Index,
@@ -157,6 +159,7 @@ impl Replica {
     fn own_promise(&self) -> Promised {
         Promised {
             node: self.settings.node,
+            incarnation: self.settings.incarnation,
             accepted: self.state.accepted,
             last: self.log.last(),
             base: self.log.base().index,
@@ -191,21 +194,13 @@ impl Replica {
         self.after_saves(Deferred::Send(from, promise));
     }
 
-    pub(super) fn on_promise(
-        &mut self,
-        from: NodeId,
-        ballot: Ballot,
-        accepted: Ballot,
-        last: Position,
-        base: Index,
-        chosen: Index,
-    ) {
+    pub(super) fn on_promise(&mut self, ballot: Ballot, promise: Promised) {
         if let Role::Candidate(Campaign::Prepare { ballot: current, promises, .. }) = &mut self.role
             && *current == ballot
             && !promises.is_empty()
-            && promises.iter().all(|promise| promise.node != from)
+            && promises.iter().all(|earlier| earlier.node != promise.node)
         {
-            promises.push(Promised { node: from, accepted, last, base, chosen });
+            promises.push(promise);
             self.adopt_if_promised();
         }
     }
@@ -221,7 +216,7 @@ impl Replica {
         let (ballot, promises, own) = (*ballot, promises.clone(), self.own_promise());
         let best = promises.iter().copied().max_by_key(Promised::rank).unwrap_or(own);
         if best.rank() <= own.rank() {
-            return self.lead(ballot, &promises);
+            return self.lead_if_promised_by_the_living(ballot, &promises);
         }
         if best.base > self.chosen {
             // Its log begins behind ours: only a head can bring us there, and only a leader sends
@@ -231,6 +226,11 @@ impl Replica {
             return self.send(best.node, Message::Nominate { ballot });
         }
         self.following.matched = self.chosen;
+        if best.last.index <= self.chosen {
+            // It ranks higher, but has nothing that this log lacks.
+            self.truncate_after(self.chosen);
+            return self.lead_if_promised_by_the_living(ballot, &promises);
+        }
         let resend_at_us = self.now_us + self.settings.resend_us();
         self.send(best.node, Message::Fetch { ballot, from: self.chosen.next() });
         self.role = Role::Candidate(Campaign::Adopt { ballot, promises, best, resend_at_us });
@@ -276,7 +276,8 @@ impl Replica {
         if ballot != current || best.node != from || previous.index != expected {
             return;
         }
-        if self.log.holds(previous) == Holds::No || !contiguous(previous, &entries) {
+        let follows = self.log.holds(previous) == Holds::Yes && contiguous(previous, &entries);
+        if !follows || self.contradicts(&entries) {
             return;
         }
         // The accepted ballot stays what it was: until all is here this log must not outrank
@@ -294,7 +295,21 @@ impl Replica {
         else {
             unreachable!("checked above")
         };
-        self.lead(ballot, &promises);
+        self.lead_if_promised_by_the_living(ballot, &promises);
+    }
+
+    /// What was adopted may show that a promise came from a life that is over: the admission of the
+    /// next one was accepted by a quorum without that seat, so one of our quorum knows it. The new
+    /// life never heard of that promise, and may have helped to choose something since.
+    fn lead_if_promised_by_the_living(&mut self, ballot: Ballot, promises: &[Promised]) {
+        let lives =
+            |promise: &&Promised| promise.incarnation >= self.latest_incarnation(promise.node);
+        let living = promises.iter().filter(lives).map(|promise| promise.node).collect();
+        if self.quorums.prepare(living) {
+            return self.lead(ballot, promises);
+        }
+        self.role = Role::Follower;
+        self.election_at_us = self.now_us + self.jitter_us();
     }
 
     pub(super) fn on_reject(&mut self, ballot: Ballot, promised: Ballot) {

@@ -6,7 +6,7 @@
 
 use super::election::contiguous;
 use super::log::Holds;
-use super::message::Message;
+use super::message::{Message, is_plausible_index};
 use super::replica::{Deferred, Event, Replica, Role};
 use super::settings::PlantedBug;
 use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position};
@@ -83,6 +83,10 @@ impl Replica {
         if self.log.holds(previous) == Holds::No {
             return self.send(from, Message::Gap { ballot, chosen: self.chosen });
         }
+        if self.contradicts(&entries) {
+            tracing::error!(%from, %ballot, "entries contradict what is chosen or acknowledged here");
+            return;
+        }
         let end = previous.index.0 + entries.len() as u64;
         if self.state.accepted == ballot && self.settings.plants(PlantedBug::LateSyncTruncates) {
             self.truncate(Index(end.max(self.chosen.0)).next());
@@ -94,8 +98,19 @@ impl Replica {
         self.answer_accepted(from, ballot);
     }
 
-    /// Takes over `entries`, which follow a position that this log holds: skips what is the same,
-    /// cuts at the first difference, appends the rest. Returns how far the logs agree now.
+    /// Whether `entries` differ from this log where it cannot change any more: at a chosen index, or
+    /// where this node has told the leader of this ballot that it agrees. No honest node says so.
+    pub(super) fn contradicts(&self, entries: &[Entry]) -> bool {
+        let fixed = self.chosen.max(self.following.matched);
+        entries.iter().any(|entry| {
+            entry.index <= fixed
+                && entry.index > self.log.base().index
+                && self.log.ballot_at(entry.index) != Some(entry.ballot)
+        })
+    }
+
+    /// Takes over `entries`, which follow a position that this log holds and do not contradict it:
+    /// skips what is the same, cuts at the first difference, appends the rest. Returns how far the logs agree now.
     pub(super) fn merge(&mut self, previous: Position, entries: Vec<Entry>) -> Index {
         let mut end = previous.index;
         for entry in entries {
@@ -104,10 +119,6 @@ impl Replica {
                 || self.log.ballot_at(entry.index) == Some(entry.ballot)
             {
                 continue;
-            }
-            if entry.index <= self.chosen {
-                // Two values for one chosen index: agreement itself is broken.
-                panic!("{} at {} differs from the chosen entry", entry.ballot, entry.index);
             }
             self.truncate(entry.index);
             self.append(entry);
@@ -142,6 +153,16 @@ impl Replica {
         self.after_saves(Deferred::Send(from, Message::Accepted { ballot, index, vote }));
     }
 
+    /// Tells the leader how far this log is: more than when it last asked, or as a vote now. A ballot
+    /// of this node's own has no leader to be told.
+    pub(super) fn vote_again(&mut self) {
+        let leader = self.following.ballot;
+        let follows = matches!(self.role, Role::Follower) && leader.node != self.settings.node;
+        if follows && self.following.matched > Index(0) {
+            self.answer_accepted(leader.node, leader);
+        }
+    }
+
     pub(super) fn on_heartbeat(
         &mut self,
         from: NodeId,
@@ -172,7 +193,9 @@ impl Replica {
             self.following.granted_to = ballot;
         }
         self.election_at_us = until_us + self.jitter_us();
-        let index = self.durable().min(self.following.matched);
+        // Every leader's log holds what is chosen. A restarted node knows no more than that of its
+        // agreement with the leader, and an idle leader has nothing else to find out by.
+        let index = self.durable().min(self.following.matched.max(self.chosen));
         let reply = Message::HeartbeatReply { ballot, sent_at_us, granted, index };
         // Renewing a lease needs no disk; only the promise and the bound behind it do, once.
         if self.state_is_durable() {
@@ -206,9 +229,13 @@ impl Replica {
         if !follows || position.index <= self.chosen || members.len() != self.settings.seats {
             return false;
         }
+        if !is_plausible_index(position.index) {
+            return false;
+        }
         if self.log.holds(position) == Holds::No {
             // All up to the head is chosen; what differs from it, or follows what differs, is not.
             self.reset_log(position);
+            self.following.matched = position.index;
         }
         for (seat, incarnation) in members.iter().enumerate() {
             self.admit(NodeId(seat as u8), *incarnation);
@@ -217,7 +244,7 @@ impl Replica {
         self.advance_chosen(position.index);
         let ballot = self.following.ballot;
         self.raise_accepted(ballot);
-        self.answer_accepted(ballot.node, ballot);
+        self.vote_again();
         true
     }
 

@@ -83,6 +83,13 @@ impl Replica {
         self.state.members = members;
         // Known members make a candidate: not before the first seat had its time to lead.
         self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
+        if !self.state.voting {
+            // An earlier life may have granted a lease just before it ended.
+            let lease_us = self.settings.lease_us;
+            self.state.lease_bound_us = self.state.lease_bound_us.max(lease_us);
+            let until_us = self.now_us + self.settings.stretched(lease_us);
+            self.restart_wait_until_us = self.restart_wait_until_us.max(until_us);
+        }
         self.save_state();
         self.after_saves(Deferred::Founded { announce: false });
     }

@@ -25,6 +25,14 @@ pub(super) enum Flow {
     Reading,
 }
 
+/// An Accept on its way.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    first: Index,
+    end: Index,
+    bytes: usize,
+}
+
 /// What the leader knows of one follower.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
@@ -38,8 +46,8 @@ pub(super) struct Progress {
     /// The next entry to send.
     next: Index,
     flow: Flow,
-    /// Bytes sent and not answered: the end of each message and its size.
-    in_flight: std::collections::VecDeque<(Index, usize)>,
+    /// Messages sent and not answered, oldest first.
+    in_flight: std::collections::VecDeque<InFlight>,
     in_flight_bytes: usize,
     /// When it last answered anything.
     heard_at_us: u64,
@@ -132,6 +140,10 @@ impl Replica {
             own: Index(0),
         };
         self.role = Role::Leader(Box::new(leading));
+        // What is known to be chosen is in what was adopted. Admissions among it decide whose votes
+        // count, and the nodes that knew may be the only ones that could choose them again.
+        let chosen = promises.iter().map(|promise| promise.chosen).max().unwrap_or_default();
+        self.advance_chosen(chosen.min(last.index));
         // One record: the ballot may rank this log only together with all that was adopted.
         self.state.accepted = ballot;
         self.save_state();
@@ -217,17 +229,22 @@ impl Replica {
         self.renew_lease();
     }
 
-    /// An unanswered window is sent again from its start, one message at a time.
+    /// What stays unanswered is sent again from its start, one message at a time. That includes a
+    /// probe: when nothing else is proposed, nothing else would make up for its loss.
     fn resend(&mut self) {
         let now_us = self.now_us;
         let Role::Leader(leading) = &mut self.role else { return };
         for progress in &mut leading.progress {
-            let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
-            let stuck = !progress.in_flight.is_empty()
-                && progress.flow == Flow::Stream
-                && now_us >= progress.moved_at_us + patience_us;
-            if stuck {
-                progress.next = progress.matched.next();
+            let Some(oldest) = progress.in_flight.front().copied() else { continue };
+            let due_at_us = match progress.flow {
+                Flow::Stream => {
+                    progress.moved_at_us + self.settings.resend_entries_us(progress.in_flight_bytes)
+                }
+                Flow::Probe { waiting_until_us } => waiting_until_us,
+                Flow::Reading => continue,
+            };
+            if now_us >= due_at_us {
+                progress.next = oldest.first.max(progress.matched.next());
                 progress.restart(now_us);
             }
         }
@@ -418,7 +435,7 @@ impl Replica {
         if progress.in_flight.is_empty() {
             progress.moved_at_us = self.now_us;
         }
-        progress.in_flight.push_back((end, bytes));
+        progress.in_flight.push_back(InFlight { first: progress.next, end, bytes });
         progress.in_flight_bytes += bytes;
         progress.next = end.next();
         if let Flow::Probe { .. } | Flow::Reading = progress.flow {
@@ -443,8 +460,11 @@ impl Replica {
     }
 
     fn follower_read(&mut self, node: NodeId, from: Index, entries: Vec<Entry>) {
+        if !self.is_leader() {
+            return; // Asked for in an earlier reign; a campaign under way is not disturbed.
+        }
         let Role::Leader(mut leading) = std::mem::replace(&mut self.role, Role::Follower) else {
-            return;
+            unreachable!("checked above")
         };
         let (ballot, adopted) = (leading.ballot, leading.adopted);
         if let Some(progress) = leading.progress.iter_mut().find(|progress| progress.node == node)
@@ -504,7 +524,9 @@ impl Progress {
     fn may_send(&self, now_us: u64, settings: &super::Settings) -> bool {
         match self.flow {
             Flow::Reading => false,
-            Flow::Probe { waiting_until_us } => now_us >= waiting_until_us,
+            Flow::Probe { waiting_until_us } => {
+                self.in_flight.is_empty() && now_us >= waiting_until_us
+            }
             Flow::Stream => {
                 self.in_flight.is_empty() || self.in_flight_bytes < settings.window_bytes_max
             }
@@ -517,8 +539,8 @@ impl Progress {
             self.matched = index;
             self.moved_at_us = now_us;
         }
-        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(end, _)| *end <= index) {
-            self.in_flight_bytes -= bytes;
+        while let Some(answered) = self.in_flight.pop_front_if(|sent| sent.end <= index) {
+            self.in_flight_bytes -= answered.bytes;
             self.moved_at_us = now_us;
         }
         if self.next <= self.matched {

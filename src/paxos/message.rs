@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{Ballot, Entry, Incarnation, Index, Position};
+use super::settings::LEASE_US_MAX;
+use super::types::{Ballot, Entry, Incarnation, Index, Position, Value};
 
 /// A message of the protocol; `docs/paxos.md` has the table of who sends which when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +153,62 @@ pub enum Message {
     },
 }
 
+/// No honest index or round comes near it, and sums with it do not overflow.
+const COUNT_MAX: u64 = 1 << 62;
+
+pub(super) fn is_plausible_index(index: Index) -> bool {
+    index.0 <= COUNT_MAX
+}
+
 impl Message {
+    /// Whether all numbers are such as an honest node may send. What is not is dropped unread.
+    pub(super) fn is_plausible(&self, seats: usize) -> bool {
+        let index = |index: &Index| is_plausible_index(*index);
+        let ballot =
+            |ballot: &Ballot| ballot.round <= COUNT_MAX && usize::from(ballot.node.0) < seats;
+        let position = |position: &Position| index(&position.index) && ballot(&position.ballot);
+        let life = |incarnation: &Incarnation| incarnation.0 < u64::MAX;
+        let entry = |entry: &Entry| match &entry.value {
+            Value::Admit { node, incarnation } => {
+                position(&entry.position()) && usize::from(node.0) < seats && life(incarnation)
+            }
+            _ => position(&entry.position()),
+        };
+        match self {
+            Message::Hail | Message::Canvass { .. } => true,
+            Message::Standing { members, .. } => {
+                (members.is_empty() || members.len() == seats) && members.iter().all(life)
+            }
+            Message::Found { members } => members.len() == seats && members.iter().all(life),
+            Message::CanvassReply { round, .. } => *round <= COUNT_MAX,
+            Message::Promise { ballot: b, accepted, last, base, chosen } => {
+                ballot(b) && ballot(accepted) && position(last) && index(base) && index(chosen)
+            }
+            Message::Reject { ballot: b, promised } => ballot(b) && ballot(promised),
+            Message::Fetch { ballot: b, from } => ballot(b) && index(from),
+            Message::Suffix { ballot: b, previous, entries } => {
+                ballot(b) && position(previous) && entries.iter().all(entry)
+            }
+            Message::Accept { ballot: b, previous, entries, chosen, adopted } => {
+                ballot(b)
+                    && position(previous)
+                    && entries.iter().all(entry)
+                    && index(chosen)
+                    && index(adopted)
+            }
+            Message::Heartbeat { ballot: b, lease_us, last, chosen, .. } => {
+                ballot(b) && *lease_us <= LEASE_US_MAX && index(last) && index(chosen)
+            }
+            Message::Accepted { ballot: b, index: at, .. }
+            | Message::Gap { ballot: b, chosen: at }
+            | Message::HeartbeatReply { ballot: b, index: at, .. }
+            | Message::Behind { ballot: b, adopted: at } => ballot(b) && index(at),
+            Message::Prepare { ballot: b }
+            | Message::Release { ballot: b }
+            | Message::Nominate { ballot: b } => ballot(b),
+        }
+    }
+
     /// A short name for logs and traces.
     pub fn name(&self) -> &'static str {
         match self {

@@ -23,13 +23,15 @@ mod message;
 mod quorum;
 mod replica;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use leader::FollowerStatus;
 pub use message::Message;
 pub use quorum::{NodeSet, Quorums};
 pub use replica::{Event, NotLeader, ReadRequest, Reader, Ready, Recovered, Replica};
-pub use settings::{CLOCK_RATE_BOUND_PPM, PlantedBug, Settings};
+pub use settings::{CLOCK_RATE_BOUND_PPM, LEASE_US_MAX, PlantedBug, Settings};
 pub use types::{
     Ballot, DurableState, Entry, Incarnation, Index, NodeId, Position, Save, SaveId, Value,
 };

@@ -11,14 +11,14 @@
 
 use std::collections::VecDeque;
 
-use super::election::Campaign;
+use super::election::{Campaign, Promised};
 use super::follower::Following;
 use super::founding::Founding;
 use super::leader::Leading;
 use super::log::Log;
 use super::message::Message;
 use super::quorum::Quorums;
-use super::settings::Settings;
+use super::settings::{PlantedBug, Settings};
 use super::types::{
     Ballot, DurableState, Entry, Incarnation, Index, NodeId, Position, Save, SaveId, Value,
 };
@@ -185,7 +185,7 @@ impl Replica {
         let Recovered { state, base, last, chosen, runs, admissions } = recovered;
         let log = Log::new(base, last, runs, admissions);
         let quorums = Quorums::new(settings.seats, &settings.zones);
-        let wait_us = match settings.plants(super::PlantedBug::NoWaitAfterRestart) {
+        let wait_us = match settings.plants(PlantedBug::NoWaitAfterRestart) {
             true => 0,
             false => settings.stretched(state.lease_bound_us),
         };
@@ -215,6 +215,12 @@ impl Replica {
             settings,
         };
         replica.election_at_us = now_us + wait_us + replica.jitter_us();
+        // A crash may come between an admission and the state that follows from it.
+        for (index, node, incarnation) in replica.log.admissions().to_vec() {
+            if index <= replica.chosen {
+                replica.admit(node, incarnation);
+            }
+        }
         replica.begin_founding();
         replica.check_invariants();
         replica
@@ -242,11 +248,16 @@ impl Replica {
     ) {
         self.advance(now_us);
         let known = self.latest_incarnation(from);
-        if from == self.settings.node || usize::from(from.0) >= self.settings.seats {
+        let seats = self.settings.seats;
+        if from == self.settings.node || usize::from(from.0) >= seats {
             return;
         }
-        if incarnation < known && !self.settings.plants(super::PlantedBug::WipedNodeVotes) {
-            return; // A life that is over; see design rule 9.
+        if !message.is_plausible(seats) {
+            return;
+        }
+        let over = incarnation < known && !self.settings.plants(PlantedBug::WipedNodeVotes);
+        if over && message != Message::Hail {
+            return; // What a life said that is over does not count. Only a Hail tells it so.
         }
         match message {
             Message::Hail => self.on_hail(from, incarnation),
@@ -260,7 +271,8 @@ impl Replica {
             }
             Message::Prepare { ballot } => self.on_prepare(from, ballot),
             Message::Promise { ballot, accepted, last, base, chosen } => {
-                self.on_promise(from, ballot, accepted, last, base, chosen);
+                let promise = Promised { node: from, incarnation, accepted, last, base, chosen };
+                self.on_promise(ballot, promise);
             }
             Message::Reject { ballot, promised } => self.on_reject(ballot, promised),
             Message::Fetch { ballot, from: first } => self.on_fetch(from, ballot, first),
@@ -281,8 +293,10 @@ impl Replica {
                 self.on_heartbeat_reply(from, incarnation, ballot, sent_at_us, granted, index);
             }
             Message::Behind { ballot, adopted } => self.on_behind(from, ballot, adopted),
-            Message::Release { ballot } => self.on_release(ballot),
-            Message::Nominate { ballot } => self.on_nominate(ballot),
+            // Only who holds a ballot can say that it is over.
+            Message::Release { ballot } if ballot.node == from => self.on_release(ballot),
+            Message::Nominate { ballot } if ballot.node == from => self.on_nominate(ballot),
+            Message::Release { .. } | Message::Nominate { .. } => {}
         }
         self.check_invariants();
     }
@@ -391,7 +405,10 @@ impl Replica {
             Deferred::OwnVote(ballot, index) => self.on_own_vote(ballot, index),
             Deferred::OwnPromise(ballot) => self.on_own_promise(ballot),
             Deferred::Founded { announce } => self.on_founded(announce),
-            Deferred::Admitted => self.ready.events.push(Event::Admitted),
+            Deferred::Admitted => {
+                self.event(Event::Admitted);
+                self.vote_again();
+            }
         }
     }
 
@@ -551,7 +568,7 @@ impl Replica {
 
     /// Whether this life may promise, vote and campaign. True only once that is on disk.
     pub(super) fn may_vote(&self) -> bool {
-        self.settings.plants(super::PlantedBug::WipedNodeVotes) || self.state.voting
+        self.settings.plants(PlantedBug::WipedNodeVotes) || self.state.voting
     }
 
     /// For how long the oldest save has been waiting for the disk.

@@ -6,6 +6,9 @@ use super::types::{Incarnation, NodeId};
 /// that; leases are shortened, and waits stretched, by the difference.
 pub const CLOCK_RATE_BOUND_PPM: u64 = 500;
 
+/// The longest lease that is asked for or granted, in microseconds.
+pub const LEASE_US_MAX: u64 = 60_000_000;
+
 /// Settings of one replica; the same on all nodes but for `node` and `incarnation`.
 #[derive(Clone, Debug)]
 pub struct Settings {

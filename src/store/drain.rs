@@ -26,6 +26,8 @@ use super::spill::SpilledLayer;
 
 /// A batch for the engine ends after this many bytes of values, whatever the number of rows.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Rows that go to the row cache under one lock, so that commits do not wait for long.
+const CACHED_AT_ONCE: usize = 256;
 
 /// What a call of [`Store::drain_step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl Drainer {
         shared.engine.flush()?;
         shared.journal.remove()?;
         self.retired.extend(current.changes.iter().filter_map(|(row, _)| retired_space(row)));
-        shared.layers.write().pop_oldest();
+        take_layer_away(shared, &current.changes);
         Ok(DrainProgress::Drained(current.end))
     }
 
@@ -193,6 +195,18 @@ impl Draining {
         self.done = done;
         Ok(complete)
     }
+}
+
+/// The engine has the oldest layer: its rows are as hot as they were, so they go to the row cache.
+/// Until the layer is gone it hides what the cache says of them; a newer layer goes on doing so.
+fn take_layer_away(shared: &Shared, changes: &[Change]) {
+    for some in changes.chunks(CACHED_AT_ONCE) {
+        let _layers = shared.layers.read();
+        for (row, value) in some {
+            shared.remember(row.clone(), value.clone());
+        }
+    }
+    shared.layers.write().pop_oldest();
 }
 
 /// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;

@@ -1,14 +1,15 @@
 //! The rows while one log entry is applied: its changes lie over the store, unseen by others, until
 //! they are committed as a whole.
 
-use std::collections::btree_map;
+use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::changes::Unordered;
 use super::engine::Change;
-use super::layers::{Changes, LayerRef};
+use super::layers::LayerRef;
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
 use super::rows::{Rows, RowsMut, StoreError};
@@ -19,14 +20,14 @@ use super::view::clamp;
 /// nothing behind.
 pub struct EntryRows {
     shared: Arc<Shared>,
-    changes: Changes,
+    changes: Unordered,
     /// What the running part replaced in `changes`, in order; `None` when no part is running.
     part: Option<Vec<(Bytes, Option<Option<Bytes>>)>>,
 }
 
 impl EntryRows {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        EntryRows { shared, changes: Changes::new(), part: None }
+        EntryRows { shared, changes: Unordered::default(), part: None }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
@@ -35,13 +36,10 @@ impl EntryRows {
         // Copied, because a value cut out of a log entry would keep the entry alive with it.
         let changes: Vec<Change> = std::mem::take(&mut self.changes)
             .into_iter()
-            .map(|(row, value)| (row, value.map(|value| Bytes::copy_from_slice(&value))))
+            .map(|(row, value)| (row, value.map(owned)))
             .collect();
         let mut layers = self.shared.layers.write();
         assert!(layers.ready, "entry {index} applied while the state is being replaced");
-        for (row, value) in &changes {
-            self.shared.remember(row.clone(), value.clone());
-        }
         layers.commit(index, changes);
         if layers.active_bytes() >= self.shared.options.layer_bytes {
             layers.freeze();
@@ -49,17 +47,23 @@ impl EntryRows {
     }
 
     fn set(&mut self, row: Bytes, value: Option<Bytes>) {
-        let before = match self.changes.entry(row.clone()) {
-            btree_map::Entry::Vacant(vacant) => {
+        let part_row = self.part.is_some().then(|| row.clone());
+        let before = match self.changes.entry(row) {
+            hash_map::Entry::Vacant(vacant) => {
                 vacant.insert(value);
                 None
             }
-            btree_map::Entry::Occupied(mut occupied) => Some(occupied.insert(value)),
+            hash_map::Entry::Occupied(mut occupied) => Some(occupied.insert(value)),
         };
-        if let Some(part) = &mut self.part {
+        if let (Some(part), Some(row)) = (&mut self.part, part_row) {
             part.push((row, before));
         }
     }
+}
+
+/// A value cut out of a log entry would keep the whole entry in memory.
+fn owned(value: Bytes) -> Bytes {
+    if value.is_unique() { value } else { Bytes::copy_from_slice(&value) }
 }
 
 impl Drop for EntryRows {
@@ -89,7 +93,7 @@ impl Rows for EntryRows {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        let maps = std::iter::once(LayerRef::Memory(&self.changes)).chain(layers.newest_first());
+        let maps = std::iter::once(LayerRef::Unordered(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
         let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
         self.shared.distrust_damage(scanned)

@@ -1,24 +1,25 @@
 //! Layers: sorted maps of changes that lie over the engine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::changes::{Changes, Unordered};
 use super::engine::Change;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
 
-/// Rows and what became of them; `None` means removed.
-pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
-
 /// What a row costs in memory beside its bytes, about.
-const ROW_OVERHEAD_BYTES: usize = 96;
+const ROW_OVERHEAD_BYTES: usize = 160;
 
 /// The memory a change takes.
 pub(super) fn change_bytes(row: &Bytes, value: &Option<Bytes>) -> usize {
-    row.len() + value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+    row.len() + value_bytes(value) + ROW_OVERHEAD_BYTES
+}
+
+fn value_bytes(value: &Option<Bytes>) -> usize {
+    value.as_ref().map_or(0, Bytes::len)
 }
 
 /// Where a frozen layer's changes are.
@@ -49,6 +50,8 @@ impl FrozenLayer {
 #[derive(Clone, Copy)]
 pub(super) enum LayerRef<'a> {
     Memory(&'a Changes),
+    /// Of one entry: few rows, hardly ever scanned.
+    Unordered(&'a Unordered),
     Spilled(&'a SpilledLayer),
 }
 
@@ -60,6 +63,7 @@ impl<'a> LayerRef<'a> {
     pub fn get(self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
         match self {
             LayerRef::Memory(changes) => Ok(changes.get(row).cloned()),
+            LayerRef::Unordered(changes) => Ok(changes.get(row).cloned()),
             LayerRef::Spilled(spilled) => spilled.get(row),
         }
     }
@@ -68,11 +72,25 @@ impl<'a> LayerRef<'a> {
     pub fn scan(self, first: &[u8], end: Option<&[u8]>, reverse: bool) -> ChangeIterator<'a> {
         match self {
             LayerRef::Memory(changes) => {
-                let high = end.map_or(Bound::Unbounded, Bound::Excluded);
-                let range = changes.range::<[u8], _>((Bound::Included(first), high));
+                let range = changes.range(first, end);
                 let copy =
                     |(row, value): (&Bytes, &Option<Bytes>)| Ok((row.clone(), value.clone()));
                 if reverse { Box::new(range.rev().map(copy)) } else { Box::new(range.map(copy)) }
+            }
+            LayerRef::Unordered(changes) => {
+                let inside = |(row, _): &(&Bytes, &Option<Bytes>)| {
+                    row[..] >= *first && end.is_none_or(|end| row[..] < *end)
+                };
+                let mut sorted: Vec<Change> = changes
+                    .iter()
+                    .filter(inside)
+                    .map(|(row, value)| (row.clone(), value.clone()))
+                    .collect();
+                sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                if reverse {
+                    sorted.reverse();
+                }
+                Box::new(sorted.into_iter().map(Ok))
             }
             LayerRef::Spilled(spilled) => Box::new(spilled.scan(first, end, reverse)),
         }
@@ -102,7 +120,7 @@ impl Layers {
         Layers {
             applied,
             drained: applied,
-            active: Changes::new(),
+            active: Changes::default(),
             active_bytes: 0,
             frozen: VecDeque::new(),
             frozen_bytes: 0,
@@ -124,12 +142,10 @@ impl Layers {
     pub fn commit(&mut self, index: u64, changes: Vec<Change>) {
         assert_eq!(index, self.applied + 1, "entry {index} applied over {}", self.applied);
         for (row, value) in changes {
-            self.active_bytes += change_bytes(&row, &value);
-            if let Some(old) = self.active.get_mut(&row) {
-                self.active_bytes -= change_bytes(&row, old);
-                *old = value;
-            } else {
-                self.active.insert(row, value);
+            let row_bytes = row.len() + ROW_OVERHEAD_BYTES;
+            self.active_bytes += row_bytes + value_bytes(&value);
+            if let Some(old) = self.active.insert(row, value) {
+                self.active_bytes -= row_bytes + value_bytes(&old);
             }
         }
         self.applied = index;
@@ -179,8 +195,11 @@ impl Layers {
 
     /// What the layers say about a row: nothing, removed, or its value.
     pub fn get(&self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
-        for layer in self.newest_first() {
-            if let Some(value) = layer.get(row)? {
+        if let Some(value) = self.active.get(row) {
+            return Ok(Some(value.clone()));
+        }
+        for layer in self.frozen.iter().rev() {
+            if let Some(value) = layer.layer().get(row)? {
                 return Ok(Some(value));
             }
         }

@@ -5,20 +5,21 @@
 //! visible at once, in the *active layer*, a sorted map in memory. A layer that is big enough is
 //! *frozen*, and frozen layers are *drained* to the engine, oldest first, by whoever calls
 //! [`Store::drain_step`]; the store has no threads. A layer that waits for a long-lived view goes to
-//! a file when memory runs out. Reads look in the row cache, the layers from
-//! the newest down, then the engine.
+//! a file when memory runs out. Reads look in the layers, from the newest down, then in the row
+//! cache, then in the engine.
 //!
 //! Invariants:
 //! - The engine's *marker* is the index whose state the engine holds, unless a layer is being
 //!   drained; then the drain journal holds that layer whole until the engine has it for good.
 //! - The marker never passes what the caller says is synced in the node's own transaction log, nor
 //!   the index of a living [`FrozenView`].
-//! - A value in the row cache is the visible one: commits change it under the write lock of the
-//!   layers, readers fill it under the read lock.
+//! - What the row cache says of a row is what the engine has, unless a layer holds the row; layers
+//!   are looked at first, and one that goes leaves its rows in the cache.
 //!
 //! Left out: compression (sled's is slow, heads compress), expiry and counts (rows of the
 //! keyspace), and any promise after a power cut (see [`Distrust`]).
 
+mod changes;
 mod drain;
 mod engine;
 mod engine_memory;

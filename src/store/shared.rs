@@ -87,7 +87,8 @@ pub(super) struct Shared {
     pub journal: Box<dyn SmallFile>,
     trust_file: Box<dyn SmallFile>,
     trust: Mutex<TrustState>,
-    /// Visible values and absences of rows. Changed only under a lock of `layers`.
+    /// Values and absences of rows as the engine has them, but for rows that a layer holds: those
+    /// are set right when the layer goes. Changed only under a lock of `layers`.
     cache: Option<Cache<Bytes, Option<Bytes>, RowWeight>>,
     pub layers: RwLock<Layers>,
     /// Locked before `layers`, never after.
@@ -101,10 +102,10 @@ impl Shared {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
+        if let Some(value) = layers.get(row)? {
             return Ok(value);
         }
-        if let Some(value) = layers.get(row)? {
+        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
             return Ok(value);
         }
         let value = self.get_from_engine(row)?;

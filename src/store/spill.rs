@@ -12,9 +12,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::changes::Changes;
 use super::engine::Change;
 use super::journal::{decode_changes, encode_change};
-use super::layers::Changes;
 use super::rows::StoreError;
 
 const BLOCK_BYTES: usize = 32 << 10;
