@@ -27,6 +27,8 @@ struct Transfer {
     kept_bytes: u64,
     size_bytes: u64,
     asked_at_us: u64,
+    /// A chunk is on its way to the disk; a repeated one must not start the file anew meanwhile.
+    keeping: bool,
     /// All chunks are here; the store is being replaced.
     installing: bool,
 }
@@ -61,6 +63,7 @@ impl Driver {
                     kept_bytes: 0,
                     size_bytes: 0,
                     asked_at_us: 0,
+                    keeping: false,
                     installing: false,
                 });
             }
@@ -105,9 +108,11 @@ impl Driver {
         };
         let end = chunk.offset_bytes.checked_add(chunk.bytes.len() as u64);
         let within = end.is_some_and(|end| end <= chunk.size_bytes) && !chunk.bytes.is_empty();
-        if transfer.installing || from != transfer.from || !fits || !within {
+        let busy = transfer.installing || transfer.keeping;
+        if busy || from != transfer.from || !fits || !within {
             return;
         }
+        transfer.keeping = true;
         if !same {
             transfer.name = Some(chunk.name);
             transfer.size_bytes = chunk.size_bytes;
@@ -127,6 +132,7 @@ impl Driver {
         if transfer.name != Some(name) || transfer.installing {
             return;
         }
+        transfer.keeping = false;
         transfer.kept_bytes = kept_bytes;
         if kept_bytes < size_bytes {
             return self.ask_for_chunk(environment);

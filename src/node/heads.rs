@@ -235,14 +235,20 @@ impl HeadDirectory {
         }))
     }
 
-    /// Adds a part to a head that is being fetched. Returns how much of it is here.
+    /// Adds a part to a head that is being fetched. Returns how much of it is here: 0 when there is
+    /// nothing for the part to follow.
     pub fn keep(&self, chunk: &HeadChunk) -> Result<u64, HeadFileError> {
         let path = self.part_path(chunk.name);
         if chunk.offset_bytes == 0 {
             self.remove_if_there(&path)?;
             self.disk.open(&path, Open::CreateNew).map_err(io_at(&path))?;
         }
-        let file = self.disk.open(&path, Open::Write).map_err(io_at(&path))?;
+        let file = match self.disk.open(&path, Open::Write) {
+            Ok(file) => file,
+            // Adopted or removed meanwhile: the part was repeated.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(io_at(&path)(error)),
+        };
         file.write_at(&chunk.bytes, chunk.offset_bytes).map_err(io_at(&path))?;
         Ok(chunk.offset_bytes + chunk.bytes.len() as u64)
     }

@@ -10,14 +10,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::applier::Applier;
+use super::applier::{Applier, members};
 use super::driver::Start;
 use super::environment::Applied;
 use super::heads::{HeadDirectory, HeadFileError};
 use crate::disk::Disk;
-use crate::paxos::{Incarnation, Index, Position, Recovered, Save, Settings, Value};
+use crate::paxos::{DurableState, Incarnation, Index, Position, Recovered, Save, Settings, Value};
 use crate::store::keyspace::Meta;
-use crate::store::{Opened, Store, StoreError, StoreOptions, StorePlace};
+use crate::store::{Distrust, Opened, Store, StoreError, StoreOptions, StorePlace};
 use crate::transaction_log::{self, Identity, LogError, TransactionLog};
 
 /// Why a node cannot start.
@@ -127,7 +127,16 @@ pub fn open(
         true => opened.applied,
         false => rebuild(&store, &opened, &heads, &found, directory)?,
     };
-    let meta = Meta::read(&store.read())?;
+    let (applied, meta, lives) = match read_state(&store) {
+        Ok((meta, lives)) => (applied, meta, lives),
+        Err(StoreError::Damaged(reason)) => {
+            let opened = Opened { applied, distrust: Some(Distrust::Marked(reason)) };
+            let applied = rebuild(&store, &opened, &heads, &found, directory)?;
+            let (meta, lives) = read_state(&store)?;
+            (applied, meta, lives)
+        }
+        Err(error) => return Err(error.into()),
+    };
     let applied = Applied {
         index: Index(applied),
         stamp_ms: meta.clock_ms,
@@ -135,6 +144,7 @@ pub fn open(
         over_bound: false,
     };
     let chosen = found.chosen.max(applied.index);
+    take_over_members(&mut found.state, &lives, incarnation);
     let start = Start {
         settings: Settings { incarnation, ..settings.paxos },
         client_addresses: settings.client_addresses,
@@ -197,13 +207,7 @@ fn reset_log(
     incarnation: Incarnation,
 ) -> Result<(), StartError> {
     tracing::warn!(index = %position.index, "the newest head is further than the log: starts there");
-    for (known, in_head) in found.state.members.iter_mut().zip(members) {
-        *known = (*known).max(*in_head);
-    }
-    if found.state.members.is_empty() {
-        found.state.members = members.to_vec();
-    }
-    found.state.voting |= members.contains(&incarnation);
+    take_over_members(&mut found.state, members, incarnation);
     log.append(&Save {
         reset_to: Some(position),
         state: Some(found.state.clone()),
@@ -214,6 +218,24 @@ fn reset_log(
     (found.base, found.last, found.chosen) = (position, position.index, position.index);
     found.ballots.clear();
     Ok(())
+}
+
+/// What the store says about itself.
+fn read_state(store: &Store) -> Result<(Meta, Vec<Incarnation>), StoreError> {
+    let rows = store.read();
+    let lives = members(&rows)?.into_iter().map(Incarnation).collect();
+    Ok((Meta::read(&rows)?, lives))
+}
+
+/// Store and head may reflect admissions of which the log has not kept that they are chosen.
+fn take_over_members(state: &mut DurableState, lives: &[Incarnation], incarnation: Incarnation) {
+    for (known, life) in state.members.iter_mut().zip(lives) {
+        *known = (*known).max(*life);
+    }
+    if state.members.is_empty() {
+        state.members = lives.to_vec();
+    }
+    state.voting |= lives.contains(&incarnation);
 }
 
 /// The store is at an index from which the log can be replayed.

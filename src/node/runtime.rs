@@ -323,14 +323,7 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
 }
 
 fn install(applier: &mut Applier, name: HeadName, common: &Common) -> Result<(), String> {
-    let mut installed = None;
-    if name.index > applier.applied().index
-        && let Some(head) = common.heads.adopt(name).map_err(|error| error.to_string())?
-    {
-        common.heads.load(head.name, &common.store).map_err(|error| error.to_string())?;
-        applier.replaced_by(&head).map_err(|error| error.to_string())?;
-        installed = Some((&head).into());
-    }
+    let installed = applier.install(&common.heads, name).map_err(|error| error.to_string())?;
     common.inbox.push(Input::HeadInstalled(installed));
     Ok(())
 }

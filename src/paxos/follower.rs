@@ -146,8 +146,13 @@ impl Replica {
         }
     }
 
+    /// Whether agreement with that leader's log is a vote for it.
+    fn votes_under(&self, ballot: Ballot) -> bool {
+        self.state.accepted == ballot && self.may_vote()
+    }
+
     fn answer_accepted(&mut self, from: NodeId, ballot: Ballot) {
-        let vote = self.state.accepted == ballot && self.may_vote();
+        let vote = self.votes_under(ballot);
         let index = self.following.matched;
         // Design rule 3: on disk before the answer leaves.
         self.after_saves(Deferred::Send(from, Message::Accepted { ballot, index, vote }));
@@ -196,7 +201,8 @@ impl Replica {
         // Every leader's log holds what is chosen. A restarted node knows no more than that of its
         // agreement with the leader, and an idle leader has nothing else to find out by.
         let index = self.durable().min(self.following.matched.max(self.chosen));
-        let reply = Message::HeartbeatReply { ballot, sent_at_us, granted, index };
+        let vote = self.votes_under(ballot);
+        let reply = Message::HeartbeatReply { ballot, sent_at_us, granted, index, vote };
         // Renewing a lease needs no disk; only the promise and the bound behind it do, once.
         if self.state_is_durable() {
             self.send(from, reply);

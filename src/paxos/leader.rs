@@ -59,6 +59,13 @@ pub(super) struct Progress {
     behind: bool,
 }
 
+/// What a heartbeat's answer says about the lease.
+pub(super) struct HeartbeatGrant {
+    /// When we asked, by our own clock.
+    pub sent_at_us: u64,
+    pub granted: bool,
+}
+
 /// The leader's own state.
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -236,10 +243,15 @@ impl Replica {
         let Role::Leader(leading) = &mut self.role else { return };
         for progress in &mut leading.progress {
             let Some(oldest) = progress.in_flight.front().copied() else { continue };
+            let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
             let due_at_us = match progress.flow {
+<<<<<<< HEAD
                 Flow::Stream => {
                     progress.moved_at_us + self.settings.resend_entries_us(progress.in_flight_bytes)
                 }
+=======
+                Flow::Stream => progress.moved_at_us + patience_us,
+>>>>>>> main
                 Flow::Probe { waiting_until_us } => waiting_until_us,
                 Flow::Reading => continue,
             };
@@ -255,10 +267,11 @@ impl Replica {
         from: NodeId,
         incarnation: Incarnation,
         ballot: Ballot,
-        sent_at_us: u64,
-        granted: bool,
+        grant: HeartbeatGrant,
         index: Index,
+        vote: bool,
     ) {
+        let HeartbeatGrant { sent_at_us, granted } = grant;
         let member = self.is_member(from, incarnation);
         let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
         let now_us = self.now_us;
@@ -270,6 +283,7 @@ impl Replica {
             let at_us = if from_answer { now_us } else { sent_at_us };
             progress.granted_us = progress.granted_us.max(Some(at_us));
         }
+        progress.votes |= vote;
         if index > progress.matched {
             progress.acknowledge(index, now_us);
         }
@@ -546,10 +560,10 @@ impl Progress {
         if self.next <= self.matched {
             self.next = self.matched.next();
         }
-        if let Flow::Probe { .. } = self.flow {
-            if self.in_flight.is_empty() {
-                self.flow = Flow::Stream;
-            }
+        if let Flow::Probe { .. } = self.flow
+            && self.in_flight.is_empty()
+        {
+            self.flow = Flow::Stream;
         }
     }
 }

@@ -133,6 +133,8 @@ pub enum Message {
         granted: bool,
         /// Durable agreement with the leader's log, as in [`Message::Accepted`].
         index: Index,
+        /// As in [`Message::Accepted`], which may have been lost.
+        vote: bool,
     },
     /// What you lack is no longer in the leader's log: take a head.
     Behind {

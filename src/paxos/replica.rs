@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use super::election::{Campaign, Promised};
 use super::follower::Following;
 use super::founding::Founding;
-use super::leader::Leading;
+use super::leader::{HeartbeatGrant, Leading};
 use super::log::Log;
 use super::message::Message;
 use super::quorum::Quorums;
@@ -289,8 +289,9 @@ impl Replica {
             Message::Heartbeat { ballot, sent_at_us, lease_us, last, chosen } => {
                 self.on_heartbeat(from, ballot, sent_at_us, lease_us, last, chosen);
             }
-            Message::HeartbeatReply { ballot, sent_at_us, granted, index } => {
-                self.on_heartbeat_reply(from, incarnation, ballot, sent_at_us, granted, index);
+            Message::HeartbeatReply { ballot, sent_at_us, granted, index, vote } => {
+                let grant = HeartbeatGrant { sent_at_us, granted };
+                self.on_heartbeat_reply(from, incarnation, ballot, grant, index, vote);
             }
             Message::Behind { ballot, adopted } => self.on_behind(from, ballot, adopted),
             // Only who holds a ballot can say that it is over.
@@ -595,8 +596,9 @@ impl Replica {
 
     /// The holder of the ballot promised before the restart serves no more.
     pub(super) fn end_restart_wait(&mut self, ballot: Ballot) {
-        if ballot == self.restart_ballot {
+        if ballot == self.restart_ballot && self.now_us < self.restart_wait_until_us {
             self.restart_wait_until_us = self.now_us;
+            self.election_at_us = self.election_at_us.min(self.now_us + self.jitter_us());
         }
     }
 

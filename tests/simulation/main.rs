@@ -1,0 +1,59 @@
+//! Whole clusters of the real node code in one thread each, under one seed: see `docs/testing.md`.
+
+mod answers;
+mod clients;
+mod faults;
+mod graph;
+mod history;
+mod machine;
+mod node_work;
+mod plan;
+mod runner;
+mod trace;
+mod world;
+
+use plan::Plan;
+use runner::{run, run_many, run_traced};
+
+/// Seeds of an ordinary test run.
+const SEEDS: std::ops::Range<u64> = 0..300;
+
+/// `ARAKOON_SEEDS=FROM..TO` chooses others.
+#[test]
+fn many_seeds() {
+    let seeds = match std::env::var("ARAKOON_SEEDS") {
+        Err(_) => SEEDS,
+        Ok(text) => {
+            let range = text
+                .split_once("..")
+                .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+            range.unwrap_or_else(|| panic!("ARAKOON_SEEDS is {text:?}, not like 1000..2000"))
+        }
+    };
+    let failures = run_many(seeds, Plan::new);
+    assert!(failures.is_empty(), "{} seeds failed: {failures:?}", failures.len());
+}
+
+/// `ARAKOON_SEED=N` chooses which; with `ARAKOON_TRACE` set all its events are printed.
+#[test]
+fn one_seed() {
+    let seed = match std::env::var("ARAKOON_SEED") {
+        Err(_) => 4711,
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("ARAKOON_SEED is {text:?}")),
+    };
+    let done = run_traced(Plan::new(seed), std::env::var("ARAKOON_TRACE").is_ok());
+    println!("seed {seed}: {}", done.summary());
+    assert!(done.failure.is_none(), "{}", done.report());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..3 {
+        let (first, second) = (run(Plan::new(seed)), run(Plan::new(seed)));
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+        assert!(first.events > 1_000, "seed {seed}: only {} events", first.events);
+    }
+    let hashes: std::collections::BTreeSet<u64> =
+        (0..3).map(|seed| run(Plan::new(seed)).trace_hash).collect();
+    assert_eq!(hashes.len(), 3, "different seeds, different runs");
+}

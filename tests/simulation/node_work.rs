@@ -1,0 +1,393 @@
+//! The work of one node's threads: log, apply, heads, draining, sessions' reads, sending.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use arakoon::node::environment::{Applied, ApplyJob, HeadJob, ReadPurpose};
+use arakoon::node::heads::HeadFileError;
+use arakoon::node::{HeadName, Input, NodeMessage};
+use arakoon::paxos::{Entry, Index, NodeId, NodeSet, Quorums, Save};
+use arakoon::store::StoreError;
+use arakoon::store::keyspace::Meta;
+use arakoon::transaction_log::LogError;
+
+use crate::machine::{ApplyWork, HeadWork, PendingSave};
+use crate::world::{Event, World};
+
+impl World {
+    fn fail(&mut self, node: usize, why: String) {
+        if let Some(process) = self.process(node) {
+            process.failed.get_or_insert(why);
+        }
+    }
+
+    /// Into the page cache at once; on disk some time later, in order.
+    pub fn save(&mut self, node: usize, saves: Vec<Save>) {
+        let Some(process) = self.process(node) else { return };
+        if process.failed.is_some() {
+            return;
+        }
+        if let Err(error) = process.log.append_all(&saves) {
+            return self.fail(node, error.to_string());
+        }
+        for save in saves {
+            process.saves.push_back(PendingSave {
+                id: save.id,
+                truncate_from: save.truncate_from,
+                entries: save.entries.iter().map(Entry::position).collect(),
+                state: save.state,
+            });
+        }
+        self.begin_sync(node);
+    }
+
+    fn begin_sync(&mut self, node: usize) {
+        let (now_us, max_us) = (self.now_us, self.plan.sync_us_max);
+        let machine = &mut self.machines[node];
+        let (life, stalled_until_us) = (machine.life, machine.stalled_until_us);
+        let Some(process) = &mut machine.process else { return };
+        if process.syncing || process.saves.is_empty() {
+            return;
+        }
+        process.syncing = true;
+        let count = process.saves.len();
+        let delay_us = self.delay_us(max_us);
+        self.at(stalled_until_us.max(now_us) + delay_us, Event::Synced { node, life, count });
+    }
+
+    pub fn synced(&mut self, node: usize, count: usize) {
+        let machine = &mut self.machines[node];
+        if machine.stalled_until_us > self.now_us {
+            let (at_us, life) = (machine.stalled_until_us, machine.life);
+            return self.at(at_us, Event::Synced { node, life, count });
+        }
+        let Some(process) = &mut machine.process else { return };
+        process.syncing = false;
+        if let Err(error) = process.log.sync() {
+            self.fail(node, error.to_string());
+            return self.end_if_failed(node);
+        }
+        let done: Vec<PendingSave> = process.saves.drain(..count).collect();
+        let Some(last) = done.last() else { return };
+        let id = last.id;
+        for save in done {
+            if let Some(state) = save.state {
+                machine.durable = state;
+            }
+            if let Some(from) = save.truncate_from {
+                self.durable[node].split_off(&from.0);
+            }
+            for entry in save.entries {
+                self.durable[node].insert(entry.index.0, entry.ballot);
+            }
+        }
+        self.note(node, "synced", (id.0, count as u64));
+        self.input(node, Input::Saved(id));
+        self.begin_sync(node);
+    }
+
+    pub fn send(&mut self, from: usize, to: usize, message: NodeMessage) {
+        let network = self.plan.network;
+        let Some(incarnation) = self.process(from).map(|process| process.incarnation) else {
+            return;
+        };
+        let numbers = (to as u64 + 1, 0);
+        if self.blocked_until_us[from][to] > self.now_us || self.chance(network.loss) {
+            return self.note(from, "lost", numbers);
+        }
+        let message = match self.rng.u8(..16) {
+            0 => match NodeMessage::decode(&message.encode()) {
+                Some(read) if read == message => read,
+                read => {
+                    return self.violate("codec", format!("{message:?} came back as {read:?}"));
+                }
+            },
+            _ => message,
+        };
+        if let NodeMessage::Paxos(message) = &message {
+            self.note(from, message.name(), numbers);
+        }
+        let copies = if self.chance(network.repeat) { 2 } else { 1 };
+        for _ in 0..copies {
+            let mut delay_us = 50 + self.delay_us(network.delay_us_max);
+            if self.chance(network.late) {
+                delay_us += self.rng.u64(..=network.late_us_max);
+            }
+            let message = message.clone();
+            self.after(delay_us, Event::Deliver { to, from, incarnation, message });
+        }
+    }
+
+    pub fn chance(&mut self, share: f64) -> bool {
+        share > 0.0 && self.rng.f64() < share
+    }
+
+    pub fn read_log(&mut self, node: usize, purpose: ReadPurpose) {
+        let (from, to) = match purpose {
+            ReadPurpose::Replica(request) => (request.from, request.to),
+            ReadPurpose::Apply { from, to } => (from, to),
+        };
+        let bytes_max = self.plan.chunk_bytes;
+        let Some(process) = self.process(node) else { return };
+        let entries = match process.log.reader().read(from, to, bytes_max) {
+            Ok(entries) => entries,
+            Err(LogError::Gone { .. }) => Vec::new(),
+            Err(error) => {
+                self.fail(node, error.to_string());
+                return self.end_if_failed(node);
+            }
+        };
+        self.note(node, "log read", (from.0, entries.len() as u64));
+        self.input(node, Input::Read(purpose, entries));
+    }
+
+    /// One entry at a time, so that readers come in between.
+    pub fn queue_apply(&mut self, node: usize, job: ApplyJob) {
+        for entry in job.entries {
+            self.queue_apply_work(node, ApplyWork::Job(ApplyJob { entries: vec![entry] }));
+        }
+    }
+
+    fn queue_apply_work(&mut self, node: usize, work: ApplyWork) {
+        let (max_us, life) = (self.plan.apply_us_max, self.machines[node].life);
+        let Some(process) = self.process(node) else { return };
+        process.applying.push_back(work);
+        if process.applying.len() == 1 {
+            let delay_us = self.delay_us(max_us);
+            self.after(delay_us, Event::Apply { node, life });
+        }
+    }
+
+    pub fn apply_next(&mut self, node: usize) {
+        let Some(process) = self.process(node) else { return };
+        let Some(work) = process.applying.pop_front() else { return };
+        let more = !process.applying.is_empty();
+        match work {
+            ApplyWork::Job(job) => self.apply(node, job),
+            ApplyWork::Install(name) => self.install(node, name),
+        }
+        self.settle_answers(node);
+        self.end_if_failed(node);
+        if more {
+            let (max_us, life) = (self.plan.apply_us_max, self.machines[node].life);
+            let delay_us = self.delay_us(max_us);
+            self.after(delay_us, Event::Apply { node, life });
+        }
+    }
+
+    fn apply(&mut self, node: usize, job: ApplyJob) {
+        let entry = job.entries[0].0.clone();
+        let Some(process) = self.process(node) else { return };
+        let new = entry.index > process.applier.applied().index;
+        let frozen = match process.applier.apply(job) {
+            Ok(frozen) => frozen,
+            Err(error) => return self.fail(node, error.to_string()),
+        };
+        let applied = process.applier.applied();
+        process.heading.extend(frozen.into_iter().map(|frozen| HeadWork::Write(Box::new(frozen))));
+        self.begin_head(node);
+        if new {
+            self.check_applied(node, &entry);
+            self.clock_ms = self.clock_ms.max(applied.stamp_ms);
+        }
+        self.acknowledge(node, &entry, applied);
+        self.input(node, Input::Applied(applied));
+    }
+
+    /// Every node applies the same at one index.
+    fn check_applied(&mut self, node: usize, entry: &Entry) {
+        let mut hasher = DefaultHasher::new();
+        postcard::to_stdvec(&entry.value).expect("writing to memory cannot fail").hash(&mut hasher);
+        let mine = (entry.ballot, hasher.finish());
+        let place = entry.index.0 as usize - 1;
+        if place == self.applied.len() {
+            self.applied.push(mine);
+        }
+        match self.applied.get(place) {
+            Some(known) if *known == mine => {}
+            known => {
+                let what =
+                    format!("n{} applied {mine:?} at {}, another {known:?}", node + 1, entry.index);
+                self.violate("chosen once", what);
+            }
+        }
+    }
+
+    /// What was just answered is on the disks of an accept quorum.
+    fn acknowledge(&mut self, node: usize, entry: &Entry, applied: Applied) {
+        let answered = self.answers.take();
+        if answered.iter().any(|(_, outcome)| matches!(outcome, Some(Ok(_)))) {
+            let holds = |seat: &u8| {
+                self.durable[usize::from(*seat)].get(&entry.index.0) == Some(&entry.ballot)
+            };
+            let set: NodeSet = (0..self.plan.seats as u8).filter(holds).map(NodeId).collect();
+            let quorums = Quorums::new(self.plan.seats, &self.plan.zones);
+            if !quorums.accept(set) {
+                let what = format!("{} is durable on {set:?} only", entry.index);
+                self.violate("durable before acknowledged", what);
+            }
+        }
+        for (ticket, outcome) in answered {
+            if let Some(Ok(_)) = outcome {
+                self.history.ops[ticket.op].stamp_ms = applied.stamp_ms;
+            }
+            self.take_answer(node, ticket, outcome);
+        }
+    }
+
+    fn install(&mut self, node: usize, name: HeadName) {
+        let Some(process) = self.process(node) else { return };
+        let done = process.applier.install(&process.heads, name);
+        match done {
+            Ok(installed) => {
+                self.note(node, "head installed", (name.index.0, 0));
+                self.input(node, Input::HeadInstalled(installed));
+            }
+            Err(error) => self.fail(node, error.to_string()),
+        }
+    }
+
+    pub fn queue_head(&mut self, node: usize, job: HeadJob) {
+        if let HeadJob::Install(name) = job {
+            return self.queue_apply_work(node, ApplyWork::Install(name));
+        }
+        let Some(process) = self.process(node) else { return };
+        process.heading.push_back(HeadWork::Job(job));
+        self.begin_head(node);
+    }
+
+    /// The first in the queue is at work.
+    fn begin_head(&mut self, node: usize) {
+        let (max_us, life) = (self.plan.head_us_max, self.machines[node].life);
+        let Some(process) = self.process(node) else { return };
+        if process.heading.is_empty() || std::mem::replace(&mut process.head_busy, true) {
+            return;
+        }
+        let delay_us = self.delay_us(max_us);
+        self.after(delay_us, Event::Head { node, life });
+    }
+
+    pub fn head_next(&mut self, node: usize) {
+        let Some(process) = self.process(node) else { return };
+        process.head_busy = false;
+        let Some(work) = process.heading.pop_front() else { return };
+        if let Err(error) = self.do_head_work(node, work) {
+            self.fail(node, error.to_string());
+        }
+        self.end_if_failed(node);
+        self.begin_head(node);
+    }
+
+    fn do_head_work(&mut self, node: usize, work: HeadWork) -> Result<(), HeadFileError> {
+        let chunk_bytes = self.plan.head_chunk_bytes;
+        let Some(process) = self.process(node) else { return Ok(()) };
+        match work {
+            HeadWork::Write(frozen) => match process.heads.write(&frozen, |_| ()) {
+                Ok(info) => {
+                    self.note(node, "head written", (info.name.index.0, info.size_bytes));
+                    let size_bytes = info.size_bytes;
+                    self.input(node, Input::HeadWritten { name: info.name, size_bytes });
+                }
+                Err(HeadFileError::Store(StoreError::Replaced)) => {}
+                Err(error) => return Err(error),
+            },
+            HeadWork::Job(HeadJob::Serve { to, partial, offset_bytes }) => {
+                if let Some(mut chunk) = process.heads.serve(partial, offset_bytes)? {
+                    chunk.bytes.truncate(chunk_bytes);
+                    self.send(node, usize::from(to.0), NodeMessage::HeadChunk(chunk));
+                }
+            }
+            HeadWork::Job(HeadJob::Keep(chunk)) => {
+                let kept_bytes = process.heads.keep(&chunk)?;
+                let (name, size_bytes) = (chunk.name, chunk.size_bytes);
+                self.input(node, Input::HeadChunkKept { name, kept_bytes, size_bytes });
+            }
+            HeadWork::Job(HeadJob::Install(_)) => unreachable!("goes to the apply queue"),
+        }
+        Ok(())
+    }
+
+    pub fn collapse(&mut self, node: usize, below: Index) {
+        let kept = self.rng.u64(..=self.plan.kept_entries_max);
+        let Some(process) = self.process(node) else { return };
+        let safe = below.0.min(process.store.synced() + 1).saturating_sub(kept);
+        match process.log.collapse(Index(safe)) {
+            Ok(()) => {
+                let base = process.log.base().index;
+                self.input(node, Input::Collapsed(base));
+            }
+            Err(error) => self.fail(node, error.to_string()),
+        }
+    }
+
+    pub fn drain(&mut self, node: usize) {
+        let life = self.machines[node].life;
+        let (steps, choice) = (self.rng.u8(..6), self.rng.u8(..20));
+        let Some(process) = self.process(node) else { return };
+        let durable = process.driver.replica().durable();
+        let done = (|| {
+            if choice < 4 {
+                process.store.freeze_for_drain();
+            }
+            for _ in 0..steps {
+                process.store.drain_step(durable.0)?;
+            }
+            if choice % 4 == 0 {
+                process.store.sync()?;
+            }
+            Ok::<_, StoreError>(())
+        })();
+        if let Err(error) = done {
+            self.fail(node, error.to_string());
+            return self.end_if_failed(node);
+        }
+        let delay_us = self.delay_us(200_000);
+        self.after(delay_us, Event::Drain { node, life });
+    }
+
+    /// Restarts nodes that cannot read all their rows: a flipped bit shows only when it is read.
+    /// Says whether all could.
+    pub fn restart_damaged_stores(&mut self) -> bool {
+        let mut whole = true;
+        for node in 0..self.plan.seats {
+            let Some(process) = self.process(node) else { continue };
+            let exported = process.store.freeze().export_rows(&[], &mut |_, _| true);
+            if let Err(error) = exported {
+                whole = false;
+                process.failed = Some(error.to_string());
+                self.end_if_failed(node);
+            }
+        }
+        whole
+    }
+
+    /// Equal rows, and a history that fits them.
+    pub fn check_final_state(&mut self) {
+        let mut states = VecDeque::new();
+        for machine in &self.machines {
+            let Some(process) = &machine.process else { continue };
+            let mut rows = Vec::new();
+            let exported = process.store.freeze().export_rows(&[], &mut |row, value| {
+                rows.push((row.to_vec(), value.to_vec()));
+                true
+            });
+            if let Err(error) = exported {
+                let what = format!("n{} cannot be read: {error}", machine.node + 1);
+                return self.violate("equal stores", what);
+            }
+            states.push_back((machine.node, rows));
+        }
+        let Some((first, rows)) = states.pop_front() else { return };
+        for (node, other) in states {
+            if other != rows {
+                let different = rows.iter().zip(&other).find(|(a, b)| a != b);
+                let what = format!("n{} and n{} differ: {different:?}", first + 1, node + 1);
+                return self.violate("equal stores", what);
+            }
+        }
+        let read = self.read_final_lists(first);
+        if let Err(violation) = read.and_then(|()| self.history.check()) {
+            self.violation.get_or_insert(violation);
+        }
+    }
+}

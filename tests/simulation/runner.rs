@@ -1,0 +1,128 @@
+//! Runs seeds, on several threads, and tells what failed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::plan::Plan;
+use crate::world::{Violation, World};
+
+/// What a run came to.
+pub struct Done {
+    pub seed: u64,
+    pub failure: Option<Violation>,
+    pub trace_hash: u64,
+    pub events: u64,
+    pub simulated_us: u64,
+    pub operations: usize,
+    pub acknowledged: usize,
+    trace: String,
+    plan: String,
+}
+
+impl Done {
+    pub fn summary(&self) -> String {
+        format!(
+            "{} events, {} operations, {} with a reply, {:.1} simulated s, trace {:016x}",
+            self.events,
+            self.operations,
+            self.acknowledged,
+            self.simulated_us as f64 / 1e6,
+            self.trace_hash
+        )
+    }
+
+    /// What happened and how to see it again.
+    pub fn report(&self) -> String {
+        let Some(Violation { check, what }) = &self.failure else { return self.summary() };
+        format!(
+            "{}\n{}seed {} violates: {check}\n{what}\n{}\nto replay: ARAKOON_SEED={} cargo test \
+             --release --test simulation one_seed -- --nocapture\n",
+            self.plan,
+            self.trace,
+            self.seed,
+            self.summary(),
+            self.seed
+        )
+    }
+}
+
+/// Runs one seed.
+pub fn run(plan: Plan) -> Done {
+    run_traced(plan, false)
+}
+
+/// Runs one seed; prints each event at once, if `live`. A panic inside the node code is a failure
+/// like any other.
+pub fn run_traced(plan: Plan, live: bool) -> Done {
+    let plan_text = format!("{plan:?}");
+    let mut world = World::new(plan);
+    world.trace.live = live;
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        let what = text.unwrap_or_else(|| "a panic".to_owned());
+        world.violation = Some(Violation { check: "assertion in the node", what });
+    }
+    let replied = |op: &&crate::history::Op| matches!(op.result, crate::history::Result::Reply(_));
+    Done {
+        seed: world.plan.seed,
+        trace_hash: world.trace.hash(),
+        events: world.trace.events(),
+        simulated_us: world.now_us,
+        operations: world.history.ops.len(),
+        acknowledged: world.history.ops.iter().filter(replied).count(),
+        trace: if world.violation.is_some() { world.trace.text() } else { String::new() },
+        failure: world.violation.take(),
+        plan: plan_text,
+    }
+}
+
+/// Runs many seeds; returns those that failed, after printing a report of each.
+pub fn run_many(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> Vec<u64> {
+    let started = Instant::now();
+    let next = AtomicU64::new(seeds.start);
+    let simulated_us = AtomicU64::new(0);
+    let operations = AtomicU64::new(0);
+    let failed = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let done = run(plan(seed));
+                    simulated_us.fetch_add(done.simulated_us, Ordering::Relaxed);
+                    operations.fetch_add(done.acknowledged as u64, Ordering::Relaxed);
+                    if done.failure.is_some() {
+                        println!("{}", done.report());
+                        failed.lock().expect("no holder panics").push(seed);
+                    }
+                    let count = seed + 1 - seeds.start;
+                    if count.is_multiple_of(50) {
+                        println!("{count} seeds, {:.0} s", started.elapsed().as_secs_f64());
+                    }
+                }
+            });
+        }
+    });
+    let seconds = started.elapsed().as_secs_f64();
+    let count = seeds.end - seeds.start;
+    let minutes = simulated_us.into_inner() as f64 / 60e6;
+    let mut failed = failed.into_inner().expect("no holder panics");
+    failed.sort_unstable();
+    println!(
+        "seeds {seeds:?}: {} of {count} failed; {seconds:.0} s, {:.1} seeds/s, {:.0} simulated \
+         minutes per minute, {} operations with a reply",
+        failed.len(),
+        count as f64 / seconds,
+        minutes / (seconds / 60.0),
+        operations.into_inner()
+    );
+    failed
+}

@@ -1,0 +1,453 @@
+//! The run of one seed: events in order of true time, and what each does.
+//!
+//! One thread, one source of chance. A node's own threads (driver, log, apply, heads, sessions)
+//! are queues here whose work is done at random later times, each queue in order.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use arakoon::node::environment::ReadPurpose;
+use arakoon::node::{Input, NodeMessage};
+use arakoon::paxos::{Ballot, Incarnation};
+use fastrand::Rng;
+use resp::Reply;
+
+use crate::answers::{Answered, Answers};
+use crate::clients::Client;
+use crate::history::History;
+use crate::machine::{Collector, Effect, Machine, Process};
+use crate::plan::{Fault, Plan};
+use crate::trace::Trace;
+
+/// Something that must not happen.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which check found it.
+    pub check: &'static str,
+    pub what: String,
+}
+
+/// What happens at some time.
+pub enum Event {
+    Deliver {
+        to: usize,
+        from: usize,
+        incarnation: Incarnation,
+        message: NodeMessage,
+    },
+    Wake {
+        node: usize,
+        life: u64,
+    },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        count: usize,
+    },
+    Apply {
+        node: usize,
+        life: u64,
+    },
+    Head {
+        node: usize,
+        life: u64,
+    },
+    LogRead {
+        node: usize,
+        life: u64,
+        purpose: ReadPurpose,
+    },
+    Drain {
+        node: usize,
+        life: u64,
+    },
+    Start {
+        node: usize,
+        life: u64,
+    },
+    Fault(Fault),
+    ClientNext {
+        client: usize,
+    },
+    ClientTimeout {
+        client: usize,
+        op: usize,
+    },
+    Request {
+        node: usize,
+        op: usize,
+    },
+    /// A read has been made; before it is answered the lease is checked.
+    ReadCheck {
+        node: usize,
+        life: u64,
+        op: usize,
+        reply: Reply,
+    },
+    Answer {
+        op: usize,
+        answer: Answered,
+    },
+}
+
+struct Scheduled {
+    at_us: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at_us, self.sequence) == (other.at_us, other.sequence)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_us, self.sequence).cmp(&(other.at_us, other.sequence))
+    }
+}
+
+/// A cluster, its clients, and everything around them.
+pub struct World {
+    pub plan: Plan,
+    pub rng: Rng,
+    pub now_us: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    sequence: u64,
+    pub machines: Vec<Machine>,
+    /// Until when messages from one node to another are lost.
+    pub blocked_until_us: Vec<Vec<u64>>,
+    pub clients: Vec<Client>,
+    pub history: History,
+    pub answers: Answers,
+    /// A process is being ended: its answers may be dropped.
+    pub ending: bool,
+    pub healed: bool,
+    pub trace: Trace,
+    pub violation: Option<Violation>,
+    /// By index, ballot and hash of what any node applied there.
+    pub applied: Vec<(Ballot, u64)>,
+    /// The furthest log clock applied anywhere.
+    pub clock_ms: u64,
+    /// By seat and index, what was ever durable there and not truncated since.
+    pub durable: Vec<std::collections::BTreeMap<u64, Ballot>>,
+    pub incarnations: std::collections::BTreeSet<u64>,
+    pub acknowledged_since_heal: u64,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> World {
+        let mut rng = Rng::with_seed(plan.seed);
+        let machines: Vec<Machine> =
+            (0..plan.seats).map(|node| Machine::new(node, &plan, &mut rng)).collect();
+        let clients = (0..plan.clients).map(|_| Client::new(rng.usize(..plan.seats))).collect();
+        let mut world = World {
+            rng,
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            blocked_until_us: vec![vec![0; plan.seats]; plan.seats],
+            durable: vec![Default::default(); plan.seats],
+            machines,
+            clients,
+            history: History::default(),
+            answers: Answers::default(),
+            ending: false,
+            healed: false,
+            trace: Trace::new(),
+            violation: None,
+            applied: Vec::new(),
+            clock_ms: 0,
+            incarnations: Default::default(),
+            acknowledged_since_heal: 0,
+            plan,
+        };
+        for node in 0..world.plan.seats {
+            let after_us = world.rng.u64(..200_000);
+            world.after(after_us, Event::Start { node, life: 0 });
+        }
+        for client in 0..world.plan.clients {
+            let after_us = world.rng.u64(..500_000);
+            world.after(after_us, Event::ClientNext { client });
+        }
+        for (fault, rate) in world.plan.rates.clone() {
+            world.plan_fault(fault, rate);
+        }
+        world
+    }
+
+    pub fn at(&mut self, at_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at_us, sequence: self.sequence, event }));
+    }
+
+    pub fn after(&mut self, delay_us: u64, event: Event) {
+        self.at(self.now_us + delay_us, event);
+    }
+
+    /// A delay of at most so much, mostly much less.
+    pub fn delay_us(&mut self, max_us: u64) -> u64 {
+        let share = self.rng.f64();
+        (share * share * share * max_us as f64) as u64 + 1
+    }
+
+    pub fn note(&mut self, node: usize, what: &'static str, numbers: (u64, u64)) {
+        self.trace.note(self.now_us, node, what, numbers);
+    }
+
+    pub fn violate(&mut self, check: &'static str, what: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { check, what });
+        }
+    }
+
+    /// Runs all of it: faults, healing, the way back to service and equality, the checks.
+    pub fn run(&mut self) {
+        let faults_us = self.plan.faults_us;
+        self.run_until(faults_us);
+        if self.violation.is_some() {
+            return;
+        }
+        self.heal();
+        let served_by_us = self.now_us + self.plan.recovery_us();
+        while self.acknowledged_since_heal < 5 && self.violation.is_none() {
+            if self.now_us >= served_by_us {
+                let nodes = self.describe_nodes();
+                self.violate("liveness", format!("no service after all was healed\n{nodes}"));
+            }
+            self.run_until(self.now_us + 50_000);
+        }
+        let equal_by_us = self.now_us + self.plan.recovery_us();
+        for client in &mut self.clients {
+            client.stopped = true;
+        }
+        while self.violation.is_none() && !(self.quiet() && self.restart_damaged_stores()) {
+            if self.now_us >= equal_by_us {
+                let nodes = self.describe_nodes();
+                self.violate("liveness", format!("nodes stay different after healing\n{nodes}"));
+            }
+            self.run_until(self.now_us + 50_000);
+        }
+        if self.violation.is_none() {
+            self.check_final_state();
+        }
+    }
+
+    fn run_until(&mut self, end_us: u64) {
+        while self.violation.is_none() {
+            match self.queue.peek() {
+                Some(Reverse(scheduled)) if scheduled.at_us <= end_us => {}
+                _ => break,
+            }
+            let Some(Reverse(scheduled)) = self.queue.pop() else { break };
+            self.now_us = scheduled.at_us;
+            self.happen(scheduled.event);
+        }
+        self.now_us = self.now_us.max(end_us);
+    }
+
+    /// The node whose process an event belongs to, and the life it was meant for, if for one.
+    fn target(event: &Event) -> Option<(usize, Option<u64>)> {
+        match event {
+            Event::Deliver { to, .. } => Some((*to, None)),
+            Event::Request { node, .. } => Some((*node, None)),
+            Event::Wake { node, life }
+            | Event::Tick { node, life }
+            | Event::Synced { node, life, .. }
+            | Event::Apply { node, life }
+            | Event::Head { node, life }
+            | Event::LogRead { node, life, .. }
+            | Event::Drain { node, life }
+            | Event::ReadCheck { node, life, .. } => Some((*node, Some(*life))),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some((node, life)) = World::target(&event) {
+            let machine = &self.machines[node];
+            let other = life.is_some_and(|life| life != machine.life);
+            if machine.process.is_none() || other {
+                return self.miss(event);
+            }
+            if machine.paused_until_us > self.now_us {
+                let at_us = machine.paused_until_us;
+                return self.at(at_us, event);
+            }
+        }
+        match event {
+            Event::Deliver { to, from, incarnation, message } => {
+                let from = arakoon::paxos::NodeId(from as u8);
+                self.input(to, Input::Message { from, incarnation, message });
+            }
+            Event::Wake { node, .. } => {
+                if let Some(process) = &mut self.machines[node].process {
+                    process.woken = false;
+                }
+                self.step(node);
+            }
+            Event::Tick { node, life } => {
+                self.step(node);
+                if let Some(process) = &self.machines[node].process {
+                    let every_us = process.driver.tick_every_us();
+                    self.after(every_us, Event::Tick { node, life });
+                }
+            }
+            Event::Synced { node, count, .. } => self.synced(node, count),
+            Event::Apply { node, .. } => self.apply_next(node),
+            Event::Head { node, .. } => self.head_next(node),
+            Event::LogRead { node, purpose, .. } => self.read_log(node, purpose),
+            Event::Drain { node, .. } => self.drain(node),
+            Event::Start { node, life } => {
+                if self.machines[node].life == life && self.machines[node].process.is_none() {
+                    self.start(node);
+                }
+            }
+            Event::Fault(fault) => self.strike(fault),
+            Event::ClientNext { client } => self.next_op(client),
+            Event::ClientTimeout { client, op } => self.client_gives_up(client, op),
+            Event::Request { node, op } => self.request(node, op),
+            Event::ReadCheck { node, op, reply, .. } => self.check_read(node, op, reply),
+            Event::Answer { op, answer } => self.client_hears(op, answer),
+        }
+    }
+
+    /// An event for a process that is not there.
+    fn miss(&mut self, event: Event) {
+        match event {
+            Event::Request { op, .. } => {
+                let delay_us = self.delay_us(2_000);
+                self.after(delay_us, Event::Answer { op, answer: Answered::NotConnected });
+            }
+            Event::ReadCheck { op, .. } => {
+                let delay_us = self.delay_us(2_000);
+                self.after(delay_us, Event::Answer { op, answer: Answered::Closed });
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts something into the driver's inbox and wakes it soon.
+    pub fn input(&mut self, node: usize, input: Input) {
+        let machine = &mut self.machines[node];
+        let life = machine.life;
+        let Some(process) = &mut machine.process else { return };
+        process.inbox.push_back(input);
+        if !std::mem::replace(&mut process.woken, true) {
+            let delay_us = self.delay_us(100);
+            self.after(delay_us, Event::Wake { node, life });
+        }
+    }
+
+    fn step(&mut self, node: usize) {
+        let now_us = self.now_us;
+        let machine = &mut self.machines[node];
+        let (clock_us, wall_ms) = (machine.clock.now_us(now_us), machine.wall_ms(now_us));
+        let Some(process) = &mut machine.process else { return };
+        let inputs = std::mem::take(&mut process.inbox);
+        let mut collector = Collector { wall_ms, effects: Vec::new() };
+        process.driver.step(clock_us, inputs, &mut collector);
+        let status = process.driver.status().clone();
+        self.trace.mix(status.last.0 << 20 ^ status.chosen.0 ^ status.ballot.round << 40);
+        for effect in collector.effects {
+            self.perform(node, effect);
+        }
+        if let Some((index, other)) = status.head_mismatch {
+            self.violate("head hashes", format!("n{} differs from {other} at {index}", node + 1));
+        }
+        self.settle_answers(node);
+        self.check_masters();
+        self.end_if_failed(node);
+        self.restart_if_outlived(node);
+        self.end_if_stopped(node);
+    }
+
+    fn perform(&mut self, node: usize, effect: Effect) {
+        let life = self.machines[node].life;
+        match effect {
+            Effect::Save(saves) => self.save(node, saves),
+            Effect::Send(to, message) => self.send(node, usize::from(to.0), message),
+            Effect::Read(purpose) => {
+                let delay_us = self.delay_us(3_000);
+                self.after(delay_us, Event::LogRead { node, life, purpose });
+            }
+            Effect::Apply(job) => self.queue_apply(node, job),
+            Effect::Head(job) => self.queue_head(node, job),
+            Effect::Collapse(below) => self.collapse(node, below),
+            Effect::Publish(status) => {
+                if let Some(process) = self.process(node) {
+                    process.status = status;
+                }
+            }
+            Effect::CloseClients => self.close_clients(node),
+        }
+    }
+
+    pub fn process(&mut self, node: usize) -> Option<&mut Process> {
+        self.machines[node].process.as_mut()
+    }
+
+    /// Never two nodes that may answer at one true time, each by its own clock.
+    fn check_masters(&mut self) {
+        let now_us = self.now_us;
+        let serving = self.machines.iter().filter(|machine| {
+            let until_us = machine.process.as_ref().map_or(0, |p| p.status.serving_until_us);
+            machine.clock.now_us(now_us) < until_us
+        });
+        let serving: Vec<usize> = serving.map(|machine| machine.node + 1).collect();
+        if serving.len() > 1 {
+            self.violate("one master", format!("nodes {serving:?} serve at once"));
+        }
+    }
+
+    fn quiet(&mut self) -> bool {
+        let now_us = self.now_us;
+        let busy = self.clients.iter().any(|client| client.waits_for.is_some());
+        let mut applied = Vec::new();
+        let mut masters = 0;
+        for machine in &self.machines {
+            let Some(process) = &machine.process else { return false };
+            let status = &process.status;
+            masters += usize::from(machine.clock.now_us(now_us) < status.serving_until_us);
+            applied.push((status.applied, status.last));
+            let done =
+                process.heading.is_empty() && process.applying.is_empty() && !process.head_busy;
+            if !done || status.applied != status.last || status.catch_up.is_some() {
+                return false;
+            }
+            if !process.driver.replica().state().voting {
+                return false;
+            }
+        }
+        !busy && masters == 1 && applied.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    pub fn describe_nodes(&self) -> String {
+        let mut text = String::new();
+        for machine in &self.machines {
+            let clock_us = machine.clock.now_us(self.now_us);
+            text += &match &machine.process {
+                None => format!("n{}: down\n", machine.node + 1),
+                Some(process) => format!(
+                    "n{}: clock {clock_us} applied by store {:?} heading {} {:?} {:?}\n",
+                    machine.node + 1,
+                    process.applier.applied(),
+                    process.heading.len(),
+                    process.status,
+                    process.driver.replica().state(),
+                ),
+            };
+        }
+        text
+    }
+}
