@@ -81,11 +81,6 @@ impl Replica {
         // A founder that has not voted yet, or a new life that has no vote yet.
         self.state.voting = known == me;
         self.state.members = members;
-<<<<<<< HEAD
-        // Known members make a candidate: not before the first seat had its time to lead.
-        self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
-=======
->>>>>>> main
         if !self.state.voting {
             // An earlier life may have granted a lease just before it ended.
             let lease_us = self.settings.lease_us;
@@ -93,11 +88,8 @@ impl Replica {
             let until_us = self.now_us + self.settings.stretched(lease_us);
             self.restart_wait_until_us = self.restart_wait_until_us.max(until_us);
         }
-<<<<<<< HEAD
-=======
         // Known members make a candidate: not before the first seat had its time to lead.
         self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
->>>>>>> main
         self.save_state();
         self.after_saves(Deferred::Founded { announce: false });
     }

@@ -245,13 +245,7 @@ impl Replica {
             let Some(oldest) = progress.in_flight.front().copied() else { continue };
             let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
             let due_at_us = match progress.flow {
-<<<<<<< HEAD
-                Flow::Stream => {
-                    progress.moved_at_us + self.settings.resend_entries_us(progress.in_flight_bytes)
-                }
-=======
                 Flow::Stream => progress.moved_at_us + patience_us,
->>>>>>> main
                 Flow::Probe { waiting_until_us } => waiting_until_us,
                 Flow::Reading => continue,
             };
