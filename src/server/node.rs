@@ -169,7 +169,10 @@ impl Backend for NodeBackend {
             disk_free_bytes: RealDisk.bytes_free(&node.dir).unwrap_or(0),
             ..process_info()
         };
-        let Some(status) = self.handle.status() else { return base };
+        let Some(status) = self.handle.status() else {
+            let more = vec![("role".to_string(), "loading".to_string())];
+            return NodeInfo { more, ..base };
+        };
         NodeInfo {
             role: match status.role {
                 Role::Master => NodeRole::Master,
