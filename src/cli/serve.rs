@@ -25,6 +25,7 @@ use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
 use crate::server::limits::ConnectionLimits;
 use crate::server::listener::ClientListener;
+use crate::server::loading::LoadingHandler;
 use crate::server::node::{NodeBackend, SessionHandler};
 use crate::server::registry::ClientRegistry;
 use crate::store::{
@@ -103,8 +104,10 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     let _lock = lock(&node.dir)?;
     let clients = TcpListener::bind(&node.client)
         .await
+        .and_then(TcpListener::into_std)
         .with_context(|| format!("cannot listen for clients on {}", node.client))?;
-    let opened = open(options, Incarnation(0))?;
+    let opened = open_while_clients_hear_loading(options, &clients).await?;
+    let clients = TcpListener::from_std(clients).context("cannot listen for clients")?;
     let incarnation = opened.start.settings.incarnation;
     tracing::info!(
         node = node.name,
@@ -163,6 +166,23 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         peers.shutdown().await;
     }
     tokio::task::spawn_blocking(|| running.join()).await.context("the node did not end in order")
+}
+
+async fn open_while_clients_hear_loading(
+    options: &ServeOptions,
+    clients: &std::net::TcpListener,
+) -> anyhow::Result<OpenedNode> {
+    let listener = clients.try_clone().and_then(TcpListener::from_std);
+    let (config, seat) = (options.config.clone(), options.seat);
+    let loading = ClientListener::start(
+        listener.context("cannot listen for clients")?,
+        ConnectionLimits::default(),
+        move |_| LoadingHandler::new(&config, seat),
+    );
+    // It blocks this thread alone; connections are served by Tokio's.
+    let opened = open(options, Incarnation(0))?;
+    loading.shutdown(CLIENTS_FINISH).await;
+    Ok(opened)
 }
 
 /// Returns when the node has handed over after a signal, or has ended by itself.

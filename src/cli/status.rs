@@ -153,8 +153,8 @@ impl ClusterStatus {
                 );
                 row.push(self.lag(report).map_or("-".to_string(), |lag| lag.to_string()));
                 row.push(match report.number("lease_left_ms") {
-                    Some(left_ms) => format!("{left_ms}ms"),
-                    None => "-".to_string(),
+                    Some(left_ms) if report.is_master() => format!("{left_ms}ms"),
+                    _ => "-".to_string(),
                 });
                 row.push(text("keys"));
                 row.push(report.number("disk_used_bytes").map_or("-".to_string(), bytes_text));
@@ -206,6 +206,12 @@ fn note(report: &Report) -> String {
     }
     if !matches!(report.text("catch_up"), "" | "none") {
         notes.push(format!("catching up: {}", report.text("catch_up")));
+    }
+    if !matches!(report.text("read_only"), "" | "no") {
+        notes.push(report.text("read_only").to_string());
+    }
+    if !matches!(report.text("clock_off_ms"), "" | "0") {
+        notes.push(format!("its clock is off by {} ms", report.text("clock_off_ms")));
     }
     notes.join("; ")
 }

@@ -23,14 +23,14 @@ use super::clock;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
 use super::handle::{Handle, Published};
-use super::heads::HeadDirectory;
+use super::heads::{HeadDirectory, HeadFileError};
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
 use super::recovery::OpenedNode;
 use super::status::Status;
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, Index, NodeId, Save};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::transaction_log::{LogError, Reader, SegmentPreparer, TransactionLog};
 
 /// Bytes of entries that one read of the log returns, roughly.
@@ -399,6 +399,8 @@ fn run_head(common: &Common) {
                 common.store.freeze_for_drain();
                 common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
             }
+            // A head from another node took the place of the state that this one was of.
+            Err(HeadFileError::Store(StoreError::Replaced)) => {}
             // Nothing relies on it yet. The next one is due after as much log again.
             Err(error) if error.is_full_disk() => {
                 tracing::warn!(%error, "no room for a head; the log stays as long as it is");

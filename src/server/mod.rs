@@ -11,6 +11,7 @@ pub mod cursors;
 pub mod info;
 pub mod limits;
 pub mod listener;
+pub mod loading;
 pub mod node;
 pub mod refusal;
 pub mod registry;

@@ -19,6 +19,7 @@ use super::registry::Client;
 use super::session::{Session, Step};
 use super::shared::Shared;
 use crate::config::Config;
+use crate::disk::{Disk, RealDisk};
 use crate::node::{self, Handle, Outcome, Role, Status, clock};
 use crate::paxos::NodeId;
 use crate::store::keyspace::Meta;
@@ -173,9 +174,13 @@ impl Backend for NodeBackend {
             uptime_ms: self.started.elapsed().as_millis() as u64,
             clients_max: self.clients_max as u64,
             disk_used_bytes: self.disk_used_bytes(),
+            disk_free_bytes: RealDisk.bytes_free(&node.dir).unwrap_or(0),
             ..process_info()
         };
-        let Some(status) = self.handle.status() else { return base };
+        let Some(status) = self.handle.status() else {
+            let more = vec![("role".to_string(), "loading".to_string())];
+            return NodeInfo { more, ..base };
+        };
         NodeInfo {
             role: match status.role {
                 Role::Master => NodeRole::Master,
@@ -190,7 +195,10 @@ impl Backend for NodeBackend {
             applied_index: status.applied.0,
             head_index: status.head.map_or(0, |head| head.index.0),
             lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
-            read_only: status.updates_refused.as_ref().map(|refusal| format!("{refusal:?}")),
+            read_only: status.updates_refused.as_ref().map(|refusal| match refusal {
+                node::Refusal::Misconf(reason) => reason.to_string(),
+                other => format!("{other:?}"),
+            }),
             more: self.more(&status, now_us),
             ..base
         }

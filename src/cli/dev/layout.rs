@@ -83,10 +83,15 @@ mod tests {
         DevArgs { nodes, port, dir: dir.to_path_buf() }
     }
 
-    /// A port whose next ones, and those 500 above, are probably free.
+    /// A port that is free, as are the two next ones and those 500 above: below the range that the
+    /// system gives to outgoing connections, where other tests would take one in between.
     fn free_port() -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address").port().min(60_000)
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let is_fit = |first: &u16| (*first..*first + 3).all(|port| free(port) && free(port + 500));
+        std::iter::repeat_with(|| fastrand::u16(2_000..9_000))
+            .take(1000)
+            .find(is_fit)
+            .expect("one of so many is free")
     }
 
     #[test]
