@@ -28,11 +28,13 @@ pub const NODES_MAX: usize = 7;
 
 const MIB: u64 = 1024 * 1024;
 /// [`ClusterConfig::head_every_bytes`] when the file does not say.
-pub const HEAD_EVERY_BYTES_DEFAULT: u64 = 64 * MIB;
+pub const HEAD_EVERY_BYTES_DEFAULT: u64 = 256 * MIB;
 /// [`ClusterConfig::log_segment_bytes`] when the file does not say.
 pub const LOG_SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB;
 /// [`ClusterConfig::log_keep_bytes`] when the file does not say.
 pub const LOG_KEEP_BYTES_DEFAULT: u64 = 256 * MIB;
+/// [`ClusterConfig::disk_reserve_bytes`] when the file does not say.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 * MIB;
 /// [`NodeConfig::cache_bytes`] when the file does not say.
 pub const CACHE_BYTES_DEFAULT: u64 = 64 * MIB;
 
@@ -59,6 +61,8 @@ pub struct ClusterConfig {
     /// Log bytes kept below the droppable point for nodes that lag; one further behind is sent a
     /// head.
     pub log_keep_bytes: u64,
+    /// Bytes that must stay free on a node's disk; below it, it refuses updates as master.
+    pub disk_reserve_bytes: u64,
 }
 
 /// One `[[node]]` table.
@@ -136,6 +140,7 @@ impl Config {
                 head_every_bytes: HEAD_EVERY_BYTES_DEFAULT,
                 log_segment_bytes: LOG_SEGMENT_BYTES_DEFAULT,
                 log_keep_bytes: LOG_KEEP_BYTES_DEFAULT,
+                disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
             },
             nodes: vec![NodeConfig {
                 name: "n1".to_string(),

@@ -16,6 +16,7 @@ pub mod client;
 pub mod dev;
 pub mod info;
 pub mod logging;
+mod open_files;
 pub mod serve;
 pub mod status;
 mod table;

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::ServeArgs;
+use super::{ServeArgs, open_files};
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
 use crate::node::{Ended, Input, Mailbox, Node, NodeMessage, Outbox, Surroundings, clock};
-use crate::paxos::{Incarnation, NodeId, Settings};
+use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
 use crate::server::limits::ConnectionLimits;
@@ -130,6 +130,7 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
             })
         },
         log_keep_bytes: config.cluster.log_keep_bytes,
+        disk_reserve_bytes: config.cluster.disk_reserve_bytes,
         fatal: fatal.clone(),
     };
     let running = Node::start(opened, surroundings).context("cannot start the node's threads")?;
@@ -138,7 +139,8 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
     }
 
-    let limits = ConnectionLimits::default();
+    let mut limits = ConnectionLimits::default();
+    limits.clients_max = open_files::clients_allowed(limits.clients_max);
     let backend = Arc::new(NodeBackend::new(
         running.handle().clone(),
         config.clone(),
@@ -146,6 +148,8 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         limits.clients_max,
         fatal.clone(),
     ));
+    let answers = backend.answers().clone();
+    tokio::spawn(async move { answers.run().await });
     let shared = Arc::new(Shared::new(incarnation.0 ^ clock::boot_us()));
     let listener = ClientListener::start(clients, limits, move |client| {
         SessionHandler::new(shared.clone(), client, backend.clone())
@@ -269,6 +273,8 @@ impl Outbox for Arc<PeerOutbox> {
         if let Some(peers) = self.0.get() {
             let channel = match message {
                 NodeMessage::HeadChunk(_) => Channel::Bulk,
+                NodeMessage::Paxos(Message::Heartbeat { .. } | Message::HeartbeatReply { .. })
+                | NodeMessage::Stamp { .. } => Channel::Pulse,
                 _ => Channel::Stream,
             };
             // In vain is fine: whoever needs it sends it again.
@@ -284,7 +290,10 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(_) => bail!("{}: another process uses this directory", directory.display()),
+        Err(_) => bail!(
+            "{}: another process uses this directory; stop it first, or choose another directory",
+            directory.display()
+        ),
     }
 }
 

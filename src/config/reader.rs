@@ -11,13 +11,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    CACHE_BYTES_DEFAULT, ClusterConfig, Config, ConfigError, EngineKind, HEAD_EVERY_BYTES_DEFAULT,
-    LEASE_DEFAULT, LEASE_MAX, LEASE_MIN, LOG_KEEP_BYTES_DEFAULT, LOG_SEGMENT_BYTES_DEFAULT,
-    NODES_MAX, NodeConfig,
+    CACHE_BYTES_DEFAULT, ClusterConfig, Config, ConfigError, DISK_RESERVE_BYTES_DEFAULT,
+    EngineKind, HEAD_EVERY_BYTES_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN,
+    LOG_KEEP_BYTES_DEFAULT, LOG_SEGMENT_BYTES_DEFAULT, NODES_MAX, NodeConfig,
 };
 
 const TOP_KEYS: &[&str] = &["cluster", "node"];
-const CLUSTER_KEYS: &[&str] = &["id", "lease", "head_every", "log_segment", "log_keep"];
+const CLUSTER_KEYS: &[&str] =
+    &["id", "lease", "head_every", "log_segment", "log_keep", "disk_reserve"];
 const NODE_KEYS: &[&str] = &["name", "client", "peer", "dir", "zone", "cache", "engine"];
 
 const KIB: u64 = 1024;
@@ -100,6 +101,12 @@ impl<'a> Reader<'a> {
                 64 * KIB..=4 * GIB,
             )?,
             log_keep_bytes: self.bytes(table, "log_keep", LOG_KEEP_BYTES_DEFAULT, 0..=TIB)?,
+            disk_reserve_bytes: self.bytes(
+                table,
+                "disk_reserve",
+                DISK_RESERVE_BYTES_DEFAULT,
+                16 * MIB..=TIB,
+            )?,
         })
     }
 

@@ -5,8 +5,9 @@
 
 use bytes::{Buf, Bytes};
 
-use super::environment::{Applied, ApplyJob, Waiter};
-use super::heads::HeadInfo;
+use super::environment::{Applied, ApplyJob, InstalledHead, Waiter};
+use super::heads::{HeadDirectory, HeadFileError};
+use super::message::HeadName;
 use crate::command::apply::{ApplyError, apply_batch};
 use crate::paxos::{Entry, Index, Value};
 use crate::store::keyspace::Meta;
@@ -44,8 +45,18 @@ impl Applier {
         Applied { over_bound: self.store.over_bound(), ..self.applied }
     }
 
-    /// A head replaced the store's state.
-    pub fn replaced_by(&mut self, head: &HeadInfo) -> Result<(), StoreError> {
+    /// Checks a fetched head and replaces the store's state by it. `None`: it is damaged, or the
+    /// store is further already.
+    pub fn install(
+        &mut self,
+        heads: &HeadDirectory,
+        name: HeadName,
+    ) -> Result<Option<InstalledHead>, HeadFileError> {
+        if name.index <= self.applied.index {
+            return Ok(None);
+        }
+        let Some(head) = heads.adopt(name)? else { return Ok(None) };
+        heads.load(head.name, &self.store)?;
         let meta = Meta::read(&self.store.read())?;
         self.applied = Applied {
             index: head.name.index,
@@ -53,7 +64,7 @@ impl Applier {
             earliest_deadline_ms: meta.earliest_deadline_ms(),
             over_bound: false,
         };
-        Ok(())
+        Ok(Some((&head).into()))
     }
 
     /// Applies, makes each entry visible as a whole, then answers. Returns the states that heads

@@ -143,8 +143,15 @@ impl Driver {
     }
 
     pub(super) fn take_head_installed(&mut self, installed: Option<InstalledHead>) {
-        self.catch_up.transfer = None;
+        let transfer = self.catch_up.transfer.take();
         let Some(installed) = installed else { return };
+        let node = self.node();
+        // It is one of this node's heads now.
+        self.heads.written(
+            node,
+            installed.name,
+            transfer.map_or(0, |transfer| transfer.size_bytes),
+        );
         self.applied.index = installed.position.index;
         self.applied.stamp_ms = installed.stamp_ms;
         self.dispatched = installed.position.index;

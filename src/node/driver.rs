@@ -28,7 +28,11 @@ const APPLY_BYTES_MAX: usize = 8 << 20;
 /// Bytes of entries in one apply job.
 const APPLY_JOB_BYTES: usize = 1 << 20;
 /// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
-const UNSAVED_ENTRIES_MAX: u64 = 2;
+const UNSAVED_ENTRIES_MAX: u64 = 1;
+/// Entries proposed and not chosen; small batches beyond that would cost more than they save,
+const UNCHOSEN_ENTRIES_MAX: u64 = 2;
+/// but this much in the queue makes a batch that is large enough.
+const UNCHOSEN_NO_MATTER_BYTES: usize = 256 << 10;
 /// Entries proposed and not applied; past it updates wait in the queue.
 const UNAPPLIED_ENTRIES_MAX: u64 = 1024;
 
@@ -366,7 +370,7 @@ impl Driver {
         ))
     }
 
-    /// Proposes what has gathered. While two entries wait for this node's own disk the next one
+    /// Proposes what has gathered. While an entry waits for this node's own disk the next one
     /// gathers, so that a batch is as large as the load makes it.
     fn propose(&mut self, environment: &mut dyn Environment) {
         if self.lead.is_none() {
@@ -394,6 +398,8 @@ impl Driver {
     fn may_propose(&self) -> bool {
         let last = self.replica.last().index.0;
         last - self.replica.durable().0 < UNSAVED_ENTRIES_MAX
+            && (last - self.replica.chosen().0 < UNCHOSEN_ENTRIES_MAX
+                || self.proposals.queued_bytes() >= UNCHOSEN_NO_MATTER_BYTES)
             && last - self.applied.index.0 < UNAPPLIED_ENTRIES_MAX
             && !self.applied.over_bound
     }

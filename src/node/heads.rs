@@ -57,6 +57,14 @@ pub enum HeadFileError {
     },
 }
 
+impl HeadFileError {
+    /// There was no room for it.
+    pub fn is_full_disk(&self) -> bool {
+        let HeadFileError::Io { error, .. } = self else { return false };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A head that is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadInfo {
@@ -132,7 +140,15 @@ impl HeadDirectory {
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
     /// called now and then with the bytes done, to slow the work down.
-    pub fn write(
+    pub fn write(&self, frozen: &Frozen, pace: impl FnMut(u64)) -> Result<HeadInfo, HeadFileError> {
+        let written = self.try_write(frozen, pace);
+        if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
+            self.remove_if_there(&self.directory.join(WRITING))?;
+        }
+        written
+    }
+
+    fn try_write(
         &self,
         frozen: &Frozen,
         mut pace: impl FnMut(u64),

@@ -48,6 +48,10 @@ impl Proposals {
         self.queue.len()
     }
 
+    pub fn queued_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
     pub fn in_flight(&self) -> usize {
         self.proposed.len()
     }

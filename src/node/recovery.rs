@@ -149,7 +149,7 @@ pub fn open(
         settings: Settings { incarnation, ..settings.paxos },
         client_addresses: settings.client_addresses,
         recovered: Recovered {
-            admissions: admissions(&log, chosen, found.last)?,
+            admissions: admissions(&log, found.chosen, found.last)?,
             state: found.state,
             base: found.base,
             last: found.last,
@@ -193,7 +193,7 @@ fn open_log(
     let identity = Identity {
         cluster_id: settings.cluster_id.clone(),
         node_name: settings.node_name.clone(),
-        incarnation: fresh.max(Incarnation(lowest.0 + 1)),
+        incarnation: fresh.max(Incarnation(lowest.0.saturating_add(1))),
     };
     TransactionLog::create(disk.clone(), directory, &settings.log, identity)?;
     Ok(open()?)
@@ -281,7 +281,7 @@ fn rebuild(
     Ok(0)
 }
 
-/// Admissions that are not known to be chosen; those before are in the state's members.
+/// Admissions that the log does not know to be chosen; those before are in the state's members.
 fn admissions(
     log: &TransactionLog,
     chosen: Index,

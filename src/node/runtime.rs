@@ -35,13 +35,13 @@ use crate::transaction_log::{LogError, Reader, SegmentPreparer, TransactionLog};
 
 /// Bytes of entries that one read of the log returns, roughly.
 const READ_BYTES: usize = 1 << 20;
-/// Bytes that must stay free; below it updates are refused.
-const DISK_RESERVE_BYTES: u64 = 256 << 20;
+/// How often free space is looked at: much less than a fast disk needs to write the reserve.
+const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// How long housekeeping and draining rest when there is nothing to do.
 const REST: Duration = Duration::from_millis(20);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
 /// once in this time, and a restart replays about as much.
-const FREEZE_EVERY: Duration = Duration::from_secs(10);
+const FREEZE_EVERY: Duration = Duration::from_secs(30);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
@@ -68,6 +68,8 @@ pub struct Surroundings {
     pub close_clients: Arc<dyn Fn() + Send + Sync>,
     /// Bytes of log kept below what could be dropped.
     pub log_keep_bytes: u64,
+    /// Bytes that must stay free on the disk; below it updates are refused.
+    pub disk_reserve_bytes: u64,
     /// Ends the process.
     pub fatal: Fatal,
 }
@@ -162,10 +164,11 @@ impl Node {
         let shared = common.clone();
         spawn("drain", Box::new(move || run_drain(&shared)))?;
         let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
+        let reserve_bytes = surroundings.disk_reserve_bytes;
         spawn(
             "housekeeping",
             Box::new(move || {
-                run_housekeeping(&preparer, &*disk, &directory, &shared);
+                run_housekeeping(&preparer, &*disk, &directory, reserve_bytes, &shared);
             }),
         )?;
         let mut world = World {
@@ -320,14 +323,7 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
 }
 
 fn install(applier: &mut Applier, name: HeadName, common: &Common) -> Result<(), String> {
-    let mut installed = None;
-    if name.index > applier.applied().index
-        && let Some(head) = common.heads.adopt(name).map_err(|error| error.to_string())?
-    {
-        common.heads.load(head.name, &common.store).map_err(|error| error.to_string())?;
-        applier.replaced_by(&head).map_err(|error| error.to_string())?;
-        installed = Some((&head).into());
-    }
+    let installed = applier.install(&common.heads, name).map_err(|error| error.to_string())?;
     common.inbox.push(Input::HeadInstalled(installed));
     Ok(())
 }
@@ -403,6 +399,10 @@ fn run_head(common: &Common) {
                 common.store.freeze_for_drain();
                 common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
             }
+            // Nothing relies on it yet. The next one is due after as much log again.
+            Err(error) if error.is_full_disk() => {
+                tracing::warn!(%error, "no room for a head; the log stays as long as it is");
+            }
             Err(error) => return (common.fatal)(&format!("a head cannot be written: {error}")),
         }
     }
@@ -438,6 +438,7 @@ fn run_housekeeping(
     preparer: &SegmentPreparer,
     disk: &dyn Disk,
     directory: &Path,
+    reserve_bytes: u64,
     common: &Common,
 ) {
     let mut nearly_full = false;
@@ -450,14 +451,18 @@ fn run_housekeeping(
             Err(LogError::Full { .. }) => {}
             Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
         }
-        if looked_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(500)) {
+        if looked_at.is_none_or(|at| at.elapsed() >= DISK_LOOKED_AT_EVERY) {
             looked_at = Some(std::time::Instant::now());
             match disk.bytes_free(directory) {
                 Ok(free_bytes) => {
-                    let full = free_bytes < DISK_RESERVE_BYTES;
+                    let full = free_bytes < reserve_bytes;
                     if full != nearly_full {
                         nearly_full = full;
-                        tracing::warn!(free_bytes, full, "disk space");
+                        let text = match full {
+                            true => "the disk is nearly full: refuses updates as master",
+                            false => "the disk has room again: updates are taken",
+                        };
+                        tracing::warn!(free_bytes, reserve_bytes, "{text}");
                         common.inbox.push(Input::DiskNearlyFull(full));
                     }
                 }

@@ -25,6 +25,8 @@ pub(super) struct Following {
     /// The leader counts as alive until then.
     heard_until_us: u64,
     head_asked_until_us: u64,
+    /// Its leader handed its lease back: what it sent before and comes only now does not count.
+    released: Ballot,
 }
 
 impl Following {
@@ -45,7 +47,7 @@ impl Replica {
     fn follow(&mut self, from: NodeId, ballot: Ballot) -> bool {
         self.round_seen = self.round_seen.max(ballot.round);
         let promised = self.state.promised;
-        if ballot.node != from {
+        if ballot.node != from || ballot == self.following.released {
             return false;
         }
         if ballot < promised {
@@ -257,6 +259,9 @@ impl Replica {
     pub(super) fn on_release(&mut self, ballot: Ballot) {
         self.round_seen = self.round_seen.max(ballot.round);
         self.end_grant(ballot);
+        if self.state.promised == ballot {
+            self.following.released = ballot;
+        }
         if self.following.ballot == ballot && !self.is_leader() {
             self.following.heard_until_us = 0;
             self.election_at_us = self.now_us + self.jitter_us();

@@ -101,6 +101,8 @@ impl Replica {
             let until_us = self.now_us + self.settings.stretched(lease_us);
             self.restart_wait_until_us = self.restart_wait_until_us.max(until_us);
         }
+        // Known members make a candidate: not before the first seat had its time to lead.
+        self.election_at_us = self.now_us + self.settings.lease_us / 2 + self.jitter_us();
         self.save_state();
         self.after_saves(Deferred::Founded { announce: false });
     }

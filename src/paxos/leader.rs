@@ -239,12 +239,13 @@ impl Replica {
     /// What stays unanswered is sent again from its start, one message at a time. That includes a
     /// probe: when nothing else is proposed, nothing else would make up for its loss.
     fn resend(&mut self) {
-        let (now_us, resend_us) = (self.now_us, self.settings.resend_us());
-        let Some(leading) = self.leading() else { return };
+        let now_us = self.now_us;
+        let Role::Leader(leading) = &mut self.role else { return };
         for progress in &mut leading.progress {
             let Some(oldest) = progress.in_flight.front().copied() else { continue };
+            let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
             let due_at_us = match progress.flow {
-                Flow::Stream => progress.moved_at_us + resend_us,
+                Flow::Stream => progress.moved_at_us + patience_us,
                 Flow::Probe { waiting_until_us } => waiting_until_us,
                 Flow::Reading => continue,
             };
@@ -462,7 +463,7 @@ impl Replica {
         progress.in_flight_bytes += bytes;
         progress.next = end.next();
         if let Flow::Probe { .. } | Flow::Reading = progress.flow {
-            let waiting_until_us = self.now_us + self.settings.resend_us();
+            let waiting_until_us = self.now_us + self.settings.resend_entries_us(bytes);
             progress.flow = Flow::Probe { waiting_until_us };
         }
         let chosen = self.chosen;
@@ -569,10 +570,10 @@ impl Progress {
         if self.next <= self.matched {
             self.next = self.matched.next();
         }
-        if let Flow::Probe { .. } = self.flow {
-            if self.in_flight.is_empty() {
-                self.flow = Flow::Stream;
-            }
+        if let Flow::Probe { .. } = self.flow
+            && self.in_flight.is_empty()
+        {
+            self.flow = Flow::Stream;
         }
     }
 }

@@ -138,4 +138,27 @@ mod tests {
         assert!(!quorums.accept(set(&[2])));
         assert!(quorums.prepare(set(&[0, 1])), "a leader may be elected by one zone");
     }
+
+    /// Compared with counting in plain words, over all sets of random clusters.
+    #[test]
+    fn quorums_agree_with_a_plain_count() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let seats = random.usize(1..=Quorums::SEATS_MAX);
+            let zoned = random.bool();
+            let zones: Vec<String> =
+                (0..if zoned { seats } else { 0 }).map(|_| random.u8(0..3).to_string()).collect();
+            let quorums = Quorums::new(seats, &zones);
+            for bits in 0..1u32 << seats {
+                let inside: Vec<usize> = (0..seats).filter(|seat| bits >> seat & 1 == 1).collect();
+                let nodes: NodeSet = inside.iter().map(|seat| NodeId(*seat as u8)).collect();
+                let majority = 2 * inside.len() > seats;
+                let everywhere =
+                    zones.iter().all(|zone| inside.iter().any(|seat| zones[*seat] == *zone));
+                assert_eq!(quorums.prepare(nodes), majority, "{inside:?} of {seats}");
+                assert_eq!(quorums.lease(nodes), majority, "{inside:?} of {seats}");
+                assert_eq!(quorums.accept(nodes), majority && everywhere, "{inside:?}, {zones:?}");
+            }
+        }
+    }
 }

@@ -596,8 +596,9 @@ impl Replica {
 
     /// The holder of the ballot promised before the restart serves no more.
     pub(super) fn end_restart_wait(&mut self, ballot: Ballot) {
-        if ballot == self.restart_ballot {
+        if ballot == self.restart_ballot && self.now_us < self.restart_wait_until_us {
             self.restart_wait_until_us = self.now_us;
+            self.election_at_us = self.election_at_us.min(self.now_us + self.jitter_us());
         }
     }
 

@@ -60,6 +60,12 @@ impl Settings {
         (self.lease_us / 4).clamp(20_000, 200_000)
     }
 
+    /// The same for so many bytes of entries, which take time on the way and to be synced: sent
+    /// again too early, they would only delay their own answer. Counted at 32 MB per second.
+    pub fn resend_entries_us(&self, bytes: usize) -> u64 {
+        self.resend_us() + bytes as u64 / 32
+    }
+
     /// A span that has certainly passed on every other clock when it has passed on ours.
     pub fn stretched(&self, span_us: u64) -> u64 {
         span_us + span_us.saturating_mul(2 * CLOCK_RATE_BOUND_PPM).div_ceil(1_000_000)

@@ -258,9 +258,9 @@ fn any_message() -> impl Strategy<Value = Message> {
                 Message::Heartbeat { ballot, sent_at_us, lease_us, last, chosen }
             }
         ),
-        (any_ballot(), number(), any::<bool>(), any_index()).prop_map(
-            |(ballot, sent_at_us, granted, index)| {
-                Message::HeartbeatReply { ballot, sent_at_us, granted, index, vote: true }
+        (any_ballot(), number(), any::<bool>(), any_index(), any::<bool>()).prop_map(
+            |(ballot, sent_at_us, granted, index, vote)| {
+                Message::HeartbeatReply { ballot, sent_at_us, granted, index, vote }
             }
         ),
         (any_ballot(), any_index())

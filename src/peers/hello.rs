@@ -21,24 +21,30 @@ const PREFIX_BYTES: usize = MAGIC.len() + 2;
 /// A hello is small; until it is accepted a stranger gets no more memory than this.
 const HELLO_BYTES_MAX: usize = 4096;
 
-/// What a connection carries. Apart, so that a head never delays a heartbeat.
+/// What a connection carries. Apart, so that neither a large entry nor a head delays a heartbeat:
+/// a lease must not depend on how fast 16 MiB get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Channel {
     /// Messages of the protocol.
     Stream,
     /// Chunks of heads.
     Bulk,
+    /// Heartbeats and their answers.
+    Pulse,
 }
 
 impl Channel {
     /// Every channel, in the order of [`Channel::position`].
-    pub const ALL: [Channel; 2] = [Channel::Stream, Channel::Bulk];
+    pub const ALL: [Channel; Channel::COUNT] = [Channel::Stream, Channel::Bulk, Channel::Pulse];
+    /// How many there are.
+    pub const COUNT: usize = 3;
 
     /// Its place in arrays with one element per channel.
     pub(super) fn position(self) -> usize {
         match self {
             Channel::Stream => 0,
             Channel::Bulk => 1,
+            Channel::Pulse => 2,
         }
     }
 }

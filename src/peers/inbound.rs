@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::config::{OnFrame, PeersConfig};
 use super::frame::{FRAME_BYTES_MAX, read_more, take_frame};
-use super::hello::{Answer, Hello, answer, receive_hello};
+use super::hello::{Answer, Channel, Hello, answer, receive_hello};
 use super::log_limit::LogLimit;
 
 /// How long a stranger may take to say who it is.
@@ -64,9 +64,9 @@ pub(super) struct Inbound {
     pub(super) config: Arc<PeersConfig>,
     pub(super) on_frame: OnFrame,
     /// By seat, then by channel.
-    pub(super) lines: Vec<[Line; 2]>,
+    pub(super) lines: Vec<[Line; Channel::COUNT]>,
     /// By seat: the node has just dialed us.
-    pub(super) peers_seen: Vec<[Arc<Notify>; 2]>,
+    pub(super) peers_seen: Vec<[Arc<Notify>; Channel::COUNT]>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) log_limit: LogLimit,
 }

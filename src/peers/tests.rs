@@ -105,6 +105,7 @@ async fn frames_arrive_in_order_and_whole() {
                 expected += 1;
             }
             Channel::Bulk => bulk = Some((from, frame)),
+            Channel::Pulse => panic!("nothing was sent on {channel:?}"),
         }
     }
     assert_eq!(bulk, Some((NodeId(2), large)));

@@ -25,9 +25,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 /// How it stands with one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// We reach it, on both channels.
+    /// We reach it, on all channels.
     pub sending: bool,
-    /// It reaches us, on both channels.
+    /// It reaches us, on all channels.
     pub receiving: bool,
     /// Frames that were dropped since the start: no connection, no room, or left in the queue of a
     /// lost connection.
@@ -41,7 +41,7 @@ pub struct Peers {
     config: Arc<PeersConfig>,
     inbound: Arc<Inbound>,
     /// By seat, then by channel; our own stay unused.
-    queues: Vec<[Arc<Queue>; 2]>,
+    queues: Vec<[Arc<Queue>; Channel::COUNT]>,
     incarnation: watch::Sender<Incarnation>,
     stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -66,8 +66,8 @@ impl Peers {
         let (incarnation, incarnation_receiver) = watch::channel(incarnation);
         let (stopping, stopping_receiver) = watch::channel(false);
         let queue = || Arc::new(Queue::new(config.queue_bytes_max));
-        let queues: Vec<_> = config.nodes.iter().map(|_| [queue(), queue()]).collect();
-        let peers_seen: Vec<[Arc<Notify>; 2]> =
+        let queues: Vec<_> = config.nodes.iter().map(|_| Channel::ALL.map(|_| queue())).collect();
+        let peers_seen: Vec<[Arc<Notify>; Channel::COUNT]> =
             config.nodes.iter().map(|_| Default::default()).collect();
         let inbound = Arc::new(Inbound {
             config: Arc::clone(&config),

@@ -258,25 +258,32 @@ impl<H: ConnectionHandler> Connection<H> {
             self.read_bytes = KEPT_BYTES;
             self.buffer = BytesMut::new();
         }
-        tokio::select! {
+        self.buffer.reserve(self.read_bytes);
+        // Not `readable` and a try: after a short read this one knows that there is no more, and
+        // the wait for the next request begins without asking the kernel again.
+        let count = tokio::select! {
             biased;
-            readable = self.stream.readable() => readable?,
+            read = self.stream.read_buf(&mut self.buffer) => read?,
             () = self.registration.client().told_to_finish() => return Err(End::Orderly),
-        }
-        self.read()?;
+        };
+        self.took(count);
         Ok(())
+    }
+
+    fn took(&mut self, count: usize) {
+        if count == 0 {
+            self.sending = Sending::Closed(Instant::now());
+        } else if count >= self.read_bytes {
+            // There is more: ask for more next time.
+            self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+        }
     }
 
     /// Reads once what has arrived.
     fn read(&mut self) -> io::Result<()> {
         self.buffer.reserve(self.read_bytes);
         match self.stream.try_read_buf(&mut self.buffer) {
-            Ok(0) => self.sending = Sending::Closed(Instant::now()),
-            Ok(count) if count >= self.read_bytes => {
-                // There is more: ask for more next time.
-                self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
-            }
-            Ok(_) => {}
+            Ok(count) => self.took(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -27,7 +27,7 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> ConnectionLimits {
         ConnectionLimits {
-            clients_max: 10_000,
+            clients_max: 20_000,
             requests: RequestLimits::default(),
             output_bytes_max: 64 * 1024 * 1024,
             drain_timeout: Duration::from_secs(60),

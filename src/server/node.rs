@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use resp::{DecodeError, Request};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission};
 use super::connection::{self, ConnectionHandler};
@@ -34,6 +34,7 @@ pub struct NodeBackend {
     seat: NodeId,
     clients_max: usize,
     started: Instant,
+    answers: Arc<Answers>,
     disk_used: Mutex<Option<(Instant, u64)>>,
     /// Ends the process.
     fatal: node::runtime::Fatal,
@@ -54,9 +55,15 @@ impl NodeBackend {
             seat,
             clients_max,
             started: Instant::now(),
+            answers: Arc::default(),
             disk_used: Mutex::new(None),
             fatal,
         }
+    }
+
+    /// To be run by a task of Tokio's; without it no update is answered.
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
     }
 
     fn disk_used_bytes(&self) -> u64 {
@@ -256,6 +263,37 @@ impl SessionHandler {
     }
 }
 
+/// Outcomes on their way from the applying thread to the connections' tasks. One task inside Tokio
+/// hands them out: waking each connection from outside would cost a system call for every reply.
+#[derive(Default)]
+pub struct Answers {
+    waiting: Mutex<Vec<(oneshot::Sender<Outcome>, Outcome)>>,
+    arrived: Notify,
+}
+
+impl Answers {
+    fn push(&self, to: oneshot::Sender<Outcome>, outcome: Outcome) {
+        let mut waiting = self.waiting.lock();
+        let first = waiting.is_empty();
+        waiting.push((to, outcome));
+        drop(waiting);
+        if first {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Hands outcomes out, for ever.
+    pub async fn run(&self) {
+        loop {
+            self.arrived.notified().await;
+            for (to, outcome) in std::mem::take(&mut *self.waiting.lock()) {
+                // The client may have gone meanwhile.
+                let _ = to.send(outcome);
+            }
+        }
+    }
+}
+
 /// Waits for the outcome of a submission.
 pub struct Ticket(oneshot::Receiver<Outcome>);
 
@@ -285,14 +323,12 @@ impl ConnectionHandler for SessionHandler {
             Step::Close => connection::Step::Close,
             Step::Submit(Submission { items, count }) => {
                 let (sender, receiver) = oneshot::channel();
+                let answers = self.backend.answers.clone();
                 self.backend.handle.submit(node::Submission {
                     items,
                     count,
                     read_at_us: clock::boot_us(),
-                    respond: Box::new(move |outcome| {
-                        // The client may have gone meanwhile.
-                        let _ = sender.send(outcome);
-                    }),
+                    respond: Box::new(move |outcome| answers.push(sender, outcome)),
                 });
                 connection::Step::Wait(Ticket(receiver))
             }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Cluster;
+use arakoon::cli::client::Client;
+use resp::Reply;
+
+use crate::harness::{ANSWER_WITHIN, Cluster, eventually};
 use crate::load::Load;
 
 fn kills() -> usize {
@@ -58,4 +61,47 @@ fn a_planned_stop_of_the_master_costs_clients_little() {
     // below the lease, so it still shows that the lease was handed back.
     assert!(gap < Duration::from_millis(400), "a planned stop cost {gap:?}");
     written.check(&cluster);
+}
+
+#[test]
+fn a_master_that_stalled_answers_nothing_old() {
+    let cluster = Cluster::start();
+    let load = Load::start_patient(&cluster, Duration::from_millis(300));
+    load.wait_for(200);
+    let stalled = cluster.master();
+    let mut reader =
+        Client::connect(cluster.address(stalled), ANSWER_WITHIN).expect("it takes connections");
+    assert_eq!(reader.call(&["SET", "x", "old"]).expect("it answers"), Reply::OK);
+    assert_eq!(reader.call(&["GET", "x"]).expect("it answers"), Reply::bulk("old"));
+
+    let stalled_at = Instant::now();
+    cluster.stall(stalled);
+    let asked = std::thread::spawn(move || reader.call(&["GET", "x"]));
+    let others: Vec<usize> = (0..3).filter(|seat| *seat != stalled).collect();
+    eventually("the others take a write", || {
+        let write = |seat: &usize| cluster.call(*seat, &["SET", "x", "new"]).ok();
+        others.iter().filter_map(write).find(|answer| *answer == Reply::OK)
+    });
+    let took = stalled_at.elapsed();
+    load.wait_for(200);
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(stalled_at.elapsed()));
+    cluster.go_on(stalled);
+
+    // What it had not read before the stall, it reads now: with a lease that is long over.
+    match asked.join().expect("the reader does not panic") {
+        Ok(Reply::Error(text)) => {
+            let word = text.split(' ').next().unwrap_or_default();
+            assert!(matches!(word, "MOVED" | "CLUSTERDOWN" | "TRYAGAIN"), "{text}");
+        }
+        // Closed, since it is the master no more.
+        Err(_) => {}
+        Ok(answer) => panic!("a stalled master answered {answer:?}"),
+    }
+    cluster.wait_until_current(stalled);
+    let answer = cluster.redis_cli(stalled, &["-c", "get", "x"]);
+    assert_eq!(answer, "new", "whoever is the master now");
+    load.wait_for(100);
+    load.stop().check(&cluster);
+    eprintln!("the others took writes {took:?} after the master stalled");
+    assert!(took < Duration::from_secs(3), "{took:?} without a master");
 }

@@ -12,8 +12,6 @@ use resp::Reply;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The program under test.
-pub const ARAKOON: &str = env!("CARGO_BIN_EXE_arakoon");
 /// How long a state may take to be reached before the test fails.
 pub const EVENTUALLY: Duration = Duration::from_secs(60);
 /// How long a node may take to answer one question of the tests.
@@ -21,6 +19,12 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// Lines of each node's log that a failed test shows.
 const LOG_LINES_SHOWN: usize = 60;
+
+/// The program under test: `ARAKOON_PROGRAM`, or the one that was built with the tests.
+pub fn program() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_arakoon"));
+    std::env::var_os("ARAKOON_PROGRAM").map_or_else(built, PathBuf::from)
+}
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -82,12 +86,23 @@ impl Cluster {
 
     /// The same with more lines in the `[cluster]` table.
     pub fn start_with(settings: &str) -> Cluster {
-        let turn = take_turn();
         let dir = TempDir::new().expect("a directory for the cluster");
-        let first = free_ports(3);
+        Cluster::start_in(dir, 3, settings)
+    }
+
+    /// A cluster of one node.
+    pub fn alone() -> Cluster {
+        let dir = TempDir::new().expect("a directory for the node");
+        Cluster::start_in(dir, 1, "")
+    }
+
+    /// So many running nodes with their directories in `dir`.
+    pub fn start_in(dir: TempDir, count: u16, settings: &str) -> Cluster {
+        let turn = take_turn();
+        let first = free_ports(count);
         let mut text = format!("[cluster]\nid = \"test\"\n{settings}\n");
         let mut nodes = Vec::new();
-        for seat in 0..3 {
+        for seat in 0..count {
             let name = format!("n{}", seat + 1);
             let address = format!("127.0.0.1:{}", first + seat);
             text += &format!(
@@ -106,11 +121,16 @@ impl Cluster {
         let file = dir.path().join("cluster.toml");
         std::fs::write(&file, text).expect("the config is written");
         let mut cluster = Cluster { nodes, file, _dir: dir, _turn: turn };
-        for seat in 0..3 {
-            cluster.start_node(seat);
-        }
+        cluster.start_all();
         cluster.wait_until_whole();
         cluster
+    }
+
+    /// Starts every node; none may run.
+    pub fn start_all(&mut self) {
+        for seat in 0..self.nodes.len() {
+            self.start_node(seat);
+        }
     }
 
     /// The config file.
@@ -140,7 +160,7 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn start_node(&mut self, seat: usize) {
-        let file = self.file.clone();
+        let mut command = self.serve(seat);
         let node = &mut self.nodes[seat];
         assert!(node.process.is_none(), "{} runs already", node.name);
         let log = std::fs::File::options()
@@ -148,15 +168,64 @@ impl Cluster {
             .append(true)
             .open(&node.log)
             .expect("the log file opens");
-        let process = Command::new(ARAKOON)
-            .args(["serve", "--node", &node.name, "--config"])
-            .arg(&file)
+        let process = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
             .expect("the program starts");
         node.process = Some(process);
+    }
+
+    fn serve(&self, seat: usize) -> Command {
+        let mut command = Command::new(program());
+        command.args(["serve", "--node", &self.nodes[seat].name, "--config"]).arg(&self.file);
+        command
+    }
+
+    /// Runs a node that is expected not to start: its exit and what it wrote.
+    pub fn refuses_to_start(&self, seat: usize) -> (ExitStatus, String) {
+        let mut process = self
+            .serve(seat)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let deadline = Instant::now() + EVENTUALLY;
+        while process.try_wait().expect("its end can be waited for").is_none() {
+            if Instant::now() >= deadline {
+                process.kill().expect("it can be killed");
+            }
+            std::thread::sleep(POLL_EVERY);
+        }
+        let output = process.wait_with_output().expect("its output can be read");
+        (output.status, String::from_utf8_lossy(&output.stderr).to_string())
+    }
+
+    /// A running node's process id.
+    pub fn pid(&self, seat: usize) -> u32 {
+        self.nodes[seat].process.as_ref().expect("it runs").id()
+    }
+
+    /// Everything that a node has logged.
+    pub fn log(&self, seat: usize) -> String {
+        std::fs::read_to_string(&self.nodes[seat].log).expect("its log is there")
+    }
+
+    /// SIGSTOP: the node stalls, as a machine may.
+    pub fn stall(&self, seat: usize) {
+        self.signal(seat, Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on, and does not know that it stalled.
+    pub fn go_on(&self, seat: usize) {
+        self.signal(seat, Signal::CONT);
+    }
+
+    fn signal(&self, seat: usize, signal: Signal) {
+        let process = self.nodes[seat].process.as_ref().expect("it runs");
+        kill_process(Pid::from_child(process), signal).expect("it takes signals");
     }
 
     /// kill -9, at once.
@@ -179,9 +248,19 @@ impl Cluster {
 
     /// SIGTERM, and waits for the end.
     pub fn stop(&mut self, seat: usize) -> ExitStatus {
+        self.signal(seat, Signal::TERM);
+        self.wait_for_exit(seat)
+    }
+
+    /// SIGTERM to all at once, and waits for their ends.
+    pub fn stop_all(&mut self) -> Vec<ExitStatus> {
+        (0..self.nodes.len()).for_each(|seat| self.signal(seat, Signal::TERM));
+        (0..self.nodes.len()).map(|seat| self.wait_for_exit(seat)).collect()
+    }
+
+    fn wait_for_exit(&mut self, seat: usize) -> ExitStatus {
         let node = &mut self.nodes[seat];
         let mut process = node.process.take().expect("it runs");
-        kill_process(Pid::from_child(&process), Signal::TERM).expect("it can be told to stop");
         let deadline = Instant::now() + EVENTUALLY;
         loop {
             if let Some(exit) = process.try_wait().expect("its end can be waited for") {

@@ -30,7 +30,9 @@ pub struct Written {
     /// Must be there.
     acknowledged: Vec<String>,
     /// Answered with an error that says "not applied": must not be there.
-    refused: Vec<String>,
+    refused: Vec<(Instant, String)>,
+    /// When writes got no answer, or UNCERTAIN.
+    unknown: Vec<Instant>,
     /// When each acknowledgement came; sorted once the load is stopped.
     times: Vec<Instant>,
     /// Error texts that are in no contract.
@@ -40,6 +42,12 @@ pub struct Written {
 impl Load {
     /// Starts writing.
     pub fn start(cluster: &Cluster) -> Load {
+        Load::start_patient(cluster, ANSWER_WITHIN)
+    }
+
+    /// The same; a writer that gets no answer for `patience` goes to the next node. From
+    /// [`ANSWER_WITHIN`] on that is an error.
+    pub fn start_patient(cluster: &Cluster, patience: Duration) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         // Several loads of one test must not share keys.
@@ -50,6 +58,7 @@ impl Load {
                     prefix: format!("load:{load:08x}:{writer}"),
                     addresses: cluster.addresses(),
                     current: 0,
+                    patience,
                     stop: stop.clone(),
                     acknowledged: acknowledged.clone(),
                 };
@@ -75,6 +84,7 @@ impl Load {
             let written = writer.join().expect("a writer does not panic");
             all.acknowledged.extend(written.acknowledged);
             all.refused.extend(written.refused);
+            all.unknown.extend(written.unknown);
             all.times.extend(written.times);
             all.unexpected.extend(written.unexpected);
         }
@@ -98,6 +108,18 @@ impl Written {
             .map(|pair| pair[1] - pair[0])
             .max()
             .expect("writes were acknowledged between these moments")
+    }
+
+    /// Acknowledged writes per second between these moments.
+    pub fn per_second(&self, from: Instant, until: Instant) -> f64 {
+        let count = self.times.iter().filter(|at| (from..until).contains(at)).count();
+        count as f64 / (until - from).as_secs_f64()
+    }
+
+    /// Writes between these moments that were refused, or whose outcome is unknown.
+    pub fn not_acknowledged(&self, from: Instant, until: Instant) -> usize {
+        let refused = self.refused.iter().map(|(at, _)| at);
+        refused.chain(&self.unknown).filter(|at| (from..until).contains(at)).count()
     }
 
     /// Every acknowledged write is there with its value, none of the refused ones is, and no error
@@ -124,7 +146,8 @@ impl Written {
         for (key, value) in self.acknowledged.iter().zip(values(&self.acknowledged)) {
             assert_eq!(value, Reply::bulk(key.clone()), "acknowledged write of {key}");
         }
-        for (key, value) in self.refused.iter().zip(values(&self.refused)) {
+        let refused: Vec<String> = self.refused.iter().map(|(_, key)| key.clone()).collect();
+        for (key, value) in refused.iter().zip(values(&refused)) {
             assert_eq!(value, Reply::Null, "{key} was refused, but is there");
         }
         eprintln!(
@@ -139,6 +162,7 @@ struct Writer {
     prefix: String,
     addresses: Vec<String>,
     current: usize,
+    patience: Duration,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
 }
@@ -161,7 +185,7 @@ impl Writer {
             };
             number += 1;
             let key = format!("{}:{number}", self.prefix);
-            client.set_timeout(ANSWER_WITHIN);
+            client.set_timeout(self.patience);
             match client.call(&["SET", &key, &key]) {
                 Ok(Reply::Simple(_)) => {
                     written.times.push(Instant::now());
@@ -176,11 +200,15 @@ impl Writer {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    written.unexpected.push(format!("no answer within {ANSWER_WITHIN:?}"));
+                    if self.patience >= ANSWER_WITHIN {
+                        written.unexpected.push(format!("no answer within {:?}", self.patience));
+                    }
+                    written.unknown.push(Instant::now());
                     connection = None;
                     self.leave();
                 }
                 Err(_) => {
+                    written.unknown.push(Instant::now());
                     connection = None;
                     self.leave();
                 }
@@ -193,7 +221,7 @@ impl Writer {
         let mut words = text.split(' ');
         match words.next().unwrap_or_default() {
             "MOVED" => {
-                written.refused.push(key);
+                written.refused.push((Instant::now(), key));
                 let address = words.nth(1).unwrap_or_default();
                 match self.addresses.iter().position(|known| known == address) {
                     Some(position) => self.current = position,
@@ -203,10 +231,13 @@ impl Writer {
                 std::thread::sleep(PAUSE);
             }
             "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" => {
-                written.refused.push(key);
+                written.refused.push((Instant::now(), key));
                 self.leave();
             }
-            "UNCERTAIN" => self.leave(),
+            "UNCERTAIN" => {
+                written.unknown.push(Instant::now());
+                self.leave();
+            }
             _ => written.unexpected.push(text.to_string()),
         }
     }

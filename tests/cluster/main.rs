@@ -2,12 +2,16 @@
 //! `redis-cli` as one of the clients.
 //!
 //! Clusters run one at a time, so that the pauses measured are theirs. `ARAKOON_KILLS=20` makes
-//! the failover test longer. `redis-cli` must be installed: nothing is skipped without it.
+//! the failover test longer; `ARAKOON_PROGRAM` names another program to test, such as a release. `redis-cli` must be installed: nothing is skipped without it.
 
 mod catch_up;
+mod damage;
 mod dev;
+mod disk;
 mod failover;
 mod harness;
+mod idle;
+mod limits;
 mod load;
 mod quorum;
 mod redirect;

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use arakoon::cli::client::Client;
 use resp::Reply;
 
-use crate::harness::{ARAKOON, Cluster, eventually, run};
+use crate::harness::{ANSWER_WITHIN, Cluster, eventually, program, run};
 
 /// Two leases, but at least 1 s, and some for a busy machine.
 const BOUND: Duration = Duration::from_millis(1500);
@@ -56,6 +57,47 @@ fn one_node_alone_refuses_and_resumes_with_a_second_one() {
 }
 
 #[test]
+fn updates_already_proposed_are_uncertain_within_the_bound() {
+    let cluster = Cluster::start();
+    let master = cluster.master();
+    let mut clients: Vec<Client> = (0..3)
+        .map(|_| Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it is there"))
+        .collect();
+    for client in &mut clients {
+        assert_eq!(client.call(&["SET", "before", "1"]).expect("an answer"), Reply::OK);
+    }
+    let others: Vec<usize> = (0..3).filter(|seat| *seat != master).collect();
+    others.iter().for_each(|seat| cluster.stall(*seat));
+
+    // The lease still holds: these are proposed.
+    let asked = clients.into_iter().map(|mut client| {
+        std::thread::spawn(move || {
+            let started = Instant::now();
+            (client.call(&["INCR", "during"]), started.elapsed())
+        })
+    });
+    for asked in asked.collect::<Vec<_>>() {
+        let (answer, elapsed) = asked.join().expect("it does not panic");
+        let answer = answer.expect("an answer, not a closed connection");
+        let Reply::Error(text) = &answer else { panic!("acknowledged by one: {answer:?}") };
+        assert!(text.starts_with("UNCERTAIN "), "{text}");
+        assert!(elapsed < BOUND, "answered after {elapsed:?}");
+    }
+    for command in [&["SET", "after", "1"][..], &["GET", "before"]] {
+        let started = Instant::now();
+        let answer = cluster.call(master, command).expect("an answer");
+        let Reply::Error(text) = &answer else { panic!("answered by one: {answer:?}") };
+        assert!(text.starts_with("CLUSTERDOWN "), "{text}");
+        assert!(started.elapsed() < BOUND, "answered after {:?}", started.elapsed());
+    }
+
+    others.iter().for_each(|seat| cluster.go_on(*seat));
+    let master = cluster.master();
+    assert_eq!(cluster.redis_cli(master, &["get", "after"]), "", "a refused write is not there");
+    assert_eq!(cluster.redis_cli(master, &["set", "after", "2"]), "OK");
+}
+
+#[test]
 fn status_tells_roles_and_progress() {
     let mut cluster = Cluster::start();
     let master = cluster.master();
@@ -76,13 +118,13 @@ fn status_tells_roles_and_progress() {
     assert_eq!(json["nodes"][master]["info"]["keys"], 1);
 
     let connect = ["status", "--connect", cluster.address(master), "--json"];
-    let output = run(Command::new(ARAKOON).args(connect));
+    let output = run(Command::new(program()).args(connect));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["nodes"].as_array().map(Vec::len), Some(3), "one node names the others");
 }
 
 fn status(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
-    let output = run(Command::new(ARAKOON)
+    let output = run(Command::new(program())
         .arg("status")
         .arg("--config")
         .arg(cluster.file())

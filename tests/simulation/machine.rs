@@ -220,9 +220,9 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
         store: StoreOptions {
             layer_bytes: plan.layer_bytes,
             layers_bytes_max: 8 << 20,
+            spill_directory: None,
             cache_bytes: if plan.seed.is_multiple_of(2) { 64 << 10 } else { 0 },
             drain_batch_rows: 7,
-            spill_directory: None,
         },
         log,
         head_every_bytes: plan.head_every_bytes,

@@ -239,15 +239,7 @@ impl World {
 
     fn install(&mut self, node: usize, name: HeadName) {
         let Some(process) = self.process(node) else { return };
-        let done = (|| {
-            let Some(info) = process.heads.adopt(name)? else { return Ok(None) };
-            if info.position.index <= process.applier.applied().index {
-                return Ok(None);
-            }
-            process.heads.load(info.name, &process.store)?;
-            process.applier.replaced_by(&info)?;
-            Ok::<_, HeadFileError>(Some((&info).into()))
-        })();
+        let done = process.applier.install(&process.heads, name);
         match done {
             Ok(installed) => {
                 self.note(node, "head installed", (name.index.0, 0));

@@ -1,0 +1,135 @@
+//! What one client, and many of them, may ask for.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use arakoon::cli::client::Client;
+use resp::Reply;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::harness::{ANSWER_WITHIN, Cluster, eventually};
+use crate::load::Load;
+
+/// A node's memory, in MiB.
+fn memory_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has it");
+    let kib = line.split_whitespace().nth(1).expect("a number follows");
+    kib.parse::<u64>().expect("it is a number") >> 10
+}
+
+#[test]
+fn too_large_a_value_is_refused_with_its_size_and_the_limit() {
+    // Three nodes on one disk: 16 MiB each must be synced within the bound, two leases.
+    let cluster = Cluster::start_with("lease = \"2s\"");
+    let master = cluster.master();
+    let mut client = Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it is there");
+
+    let most = "v".repeat((16 << 20) - 2);
+    client.set_timeout(ANSWER_WITHIN);
+    assert_eq!(client.call(&["SET", "k", &most]).expect("an answer"), Reply::OK);
+    client.set_timeout(ANSWER_WITHIN);
+    assert_eq!(client.call(&["GET", "k"]).expect("an answer"), Reply::bulk(most.clone()));
+
+    client.set_timeout(ANSWER_WITHIN);
+    let answer = client.call(&["SET", "kk", &most]).expect("an answer");
+    let expected = "ERR key and value are 16777216 bytes together, the limit is below 16777216";
+    assert_eq!(answer, Reply::error(expected));
+    assert_eq!(
+        client.call(&["PING"]).expect("the connection lives on"),
+        Reply::Simple("PONG".into())
+    );
+
+    let answer = client.call(&["SET", "k", &"v".repeat(17 << 20)]).expect("an answer");
+    let Reply::Error(text) = &answer else { panic!("17 MiB are answered {answer:?}") };
+    assert!(text.contains("17825792 bytes are more than"), "{text}");
+
+    assert_eq!(cluster.redis_cli(master, &["strlen", "k"]), "16777214");
+    assert_eq!(cluster.redis_cli(master, &["exists", "kk"]), "0");
+    assert_eq!(cluster.master_now(), Some(master), "it stayed the master");
+}
+
+#[test]
+fn a_header_alone_takes_no_memory() {
+    let cluster = Cluster::alone();
+    let before = memory_mib(cluster.pid(0));
+    let mut announced: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(cluster.address(0)).expect("it is there");
+            let header = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1073741824\r\n";
+            stream.write_all(header).expect("it is sent");
+            stream.set_read_timeout(Some(ANSWER_WITHIN)).expect("a time above 0");
+            stream
+        })
+        .collect();
+    for stream in &mut announced {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, then the end");
+        assert!(answer.contains("1073741824 bytes are more than"), "{answer}");
+    }
+    // Allowed, but never sent.
+    let waiting: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(cluster.address(0)).expect("it is there");
+            stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$16777216\r\n").expect("it is sent");
+            stream
+        })
+        .collect();
+    assert_eq!(cluster.redis_cli(0, &["ping"]), "PONG");
+    let after = memory_mib(cluster.pid(0));
+    eprintln!("{before} MiB before, {after} MiB with {} announced values", waiting.len());
+    assert!(after < before + 100, "{before} MiB grew to {after} MiB");
+}
+
+/// So many connections at most that this process and a node may have.
+fn connections() -> usize {
+    const WANTED: u64 = 10_000;
+    const OTHER_FILES: u64 = 500;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = limit.maximum.unwrap_or(WANTED + OTHER_FILES).min(WANTED + OTHER_FILES);
+    if limit.current.is_some_and(|current| current < raised) {
+        let rlimit = Rlimit { current: Some(raised), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, rlimit).expect("below the maximum it is allowed");
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = WANTED.min(current.saturating_sub(OTHER_FILES));
+    if count < WANTED {
+        eprintln!("REDUCED to {count} connections: the system allows {current} open files");
+    }
+    count as usize
+}
+
+#[test]
+fn ten_thousand_idle_connections_are_no_trouble() {
+    let count = connections();
+    let cluster = Cluster::start();
+    let master = cluster.master();
+    let ballot = cluster.report(master).expect("it answers").text("ballot").to_string();
+    let before = memory_mib(cluster.pid(master));
+    let idle: Vec<TcpStream> = (0..count)
+        .map(|_| TcpStream::connect(cluster.address(master)).expect("it is there"))
+        .collect();
+    eventually("all are counted", || {
+        let info = cluster.redis_cli(master, &["info", "clients"]);
+        let counted = info.lines().find_map(|line| line.strip_prefix("connected_clients:"))?;
+        (counted.trim().parse::<usize>().ok()? >= count).then_some(())
+    });
+    let after = memory_mib(cluster.pid(master));
+    let started = Instant::now();
+    let load = Load::start(&cluster);
+    load.wait_for(500);
+    let elapsed = started.elapsed();
+    eprintln!("{count} idle clients: {} MiB; 500 writes in {elapsed:?}", after - before);
+    assert!(after < before + 400, "{before} MiB grew to {after} MiB");
+    assert!(elapsed < Duration::from_secs(10), "500 writes took {elapsed:?}");
+    // One of the idle ones is still served.
+    let mut stream = &idle[count / 2];
+    stream.write_all(b"PING\r\n").expect("it is open");
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"+PONG\r\n");
+    let report = cluster.report(master).expect("it answers");
+    assert_eq!(report.text("ballot"), ballot, "nobody was elected meanwhile");
+    load.stop().check(&cluster);
+}
