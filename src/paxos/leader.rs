@@ -384,17 +384,19 @@ impl Replica {
         let me = self.settings.node;
         let chosen = self.chosen;
         let Role::Leader(leading) = &self.role else { return };
-        let mut votes: Vec<(Index, NodeId)> = vec![(leading.own, me)];
+        let mut holders: Vec<(Index, NodeId, bool)> = vec![(leading.own, me, true)];
         for progress in &leading.progress {
-            if progress.votes && self.is_member(progress.node, progress.incarnation) {
-                votes.push((progress.matched, progress.node));
-            }
+            let votes = progress.votes && self.is_member(progress.node, progress.incarnation);
+            holders.push((progress.matched, progress.node, votes));
         }
-        votes.sort_by(|a, b| b.cmp(a));
-        let mut set = NodeSet::EMPTY;
-        for (index, node) in votes {
-            set.insert(node);
-            if self.quorums.accept(set) {
+        holders.sort_by(|a, b| b.cmp(a));
+        let (mut voting, mut holding) = (NodeSet::EMPTY, NodeSet::EMPTY);
+        for (index, node, votes) in holders {
+            holding.insert(node);
+            if votes {
+                voting.insert(node);
+            }
+            if self.quorums.accept(voting, holding) {
                 if index > chosen {
                     self.advance_chosen(index);
                 }

@@ -87,9 +87,11 @@ impl Quorums {
         self.majority(set)
     }
 
-    /// A set whose votes choose an entry.
-    pub fn accept(&self, set: NodeSet) -> bool {
-        self.majority(set) && self.zones.iter().all(|zone| zone.meets(set))
+    /// Whether the votes of `voting` choose an entry that is on the disks of `holding`. A node
+    /// without a vote holds it as well as any other: it counts for its zone, or one that was wiped
+    /// could never be admitted again when it is alone in its zone.
+    pub fn accept(&self, voting: NodeSet, holding: NodeSet) -> bool {
+        self.majority(voting) && self.zones.iter().all(|zone| zone.meets(holding))
     }
 
     /// A set whose grants make a lease.
@@ -103,8 +105,9 @@ impl Quorums {
 
     fn check(&self) {
         let sets = || (0..1u64 << self.seats).map(NodeSet);
+        let everyone = NodeSet((1 << self.seats) - 1);
         for prepare in sets().filter(|set| self.prepare(*set)) {
-            for other in sets().filter(|set| self.accept(*set) || self.lease(*set)) {
+            for other in sets().filter(|set| self.accept(*set, everyone) || self.lease(*set)) {
                 assert!(prepare.meets(other), "quorums {prepare:?} and {other:?} do not meet");
             }
         }
@@ -133,9 +136,11 @@ mod tests {
     fn with_zones_an_accept_quorum_has_a_seat_in_each() {
         let zones = ["a", "a", "b"].map(String::from);
         let quorums = Quorums::new(3, &zones);
-        assert!(!quorums.accept(set(&[0, 1])));
-        assert!(quorums.accept(set(&[0, 2])));
-        assert!(!quorums.accept(set(&[2])));
+        let accept = |voting: &[u8], holding: &[u8]| quorums.accept(set(voting), set(holding));
+        assert!(!accept(&[0, 1], &[0, 1]));
+        assert!(accept(&[0, 2], &[0, 2]));
+        assert!(accept(&[0, 1], &[0, 1, 2]), "a learner's disk is in the zone, too");
+        assert!(!accept(&[2], &[0, 1, 2]));
         assert!(quorums.prepare(set(&[0, 1])), "a leader may be elected by one zone");
     }
 
@@ -157,7 +162,11 @@ mod tests {
                     zones.iter().all(|zone| inside.iter().any(|seat| zones[*seat] == *zone));
                 assert_eq!(quorums.prepare(nodes), majority, "{inside:?} of {seats}");
                 assert_eq!(quorums.lease(nodes), majority, "{inside:?} of {seats}");
-                assert_eq!(quorums.accept(nodes), majority && everywhere, "{inside:?}, {zones:?}");
+                assert_eq!(
+                    quorums.accept(nodes, nodes),
+                    majority && everywhere,
+                    "{inside:?}, {zones:?}"
+                );
             }
         }
     }

@@ -98,17 +98,15 @@ impl World {
         self.machines.iter().find(leads).map(|machine| machine.node)
     }
 
-    /// A node may lose its disk while the others that vote, durably, are a majority, and, with
-    /// zones, one of them is in its zone: an entry must be chosen to admit it again.
+    /// A node may lose its disk while the others that vote, durably, are a majority: an entry must be
+    /// chosen to admit it again.
     fn may_lose(&self, node: usize) -> bool {
         let votes = |seat: usize| {
             let machine = &self.machines[seat];
             seat != node && machine.durable.voting && !machine.damaged
         };
         let others: Vec<usize> = (0..self.plan.seats).filter(|seat| votes(*seat)).collect();
-        let zones = &self.plan.zones;
-        let same_zone = zones.is_empty() || others.iter().any(|seat| zones[*seat] == zones[node]);
-        others.len() > self.plan.seats / 2 && same_zone
+        others.len() > self.plan.seats / 2
     }
 
     /// Flips a bit of what was certainly synced, or cuts the file there.

@@ -224,7 +224,7 @@ impl World {
             };
             let set: NodeSet = (0..self.plan.seats as u8).filter(holds).map(NodeId).collect();
             let quorums = Quorums::new(self.plan.seats, &self.plan.zones);
-            if !quorums.accept(set) {
+            if !quorums.accept(set, set) {
                 let what = format!("{} is durable on {set:?} only", entry.index);
                 self.violate("durable before acknowledged", what);
             }
