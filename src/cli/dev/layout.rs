@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -10,6 +11,8 @@ use crate::config::Config;
 
 /// Distance between a node's client port and its peer port.
 const PEER_PORT_OFFSET: u16 = 500;
+/// Nodes of a `dev` that was killed just now may still be ending.
+const PORTS_FREE_WITHIN: Duration = Duration::from_secs(1);
 const FILE_NAME: &str = "cluster.toml";
 
 /// Makes sure that the directory holds the config that the arguments ask for, and that its ports
@@ -68,9 +71,15 @@ fn text(args: &DevArgs) -> anyhow::Result<String> {
 
 /// Better one clear line now than one per node from processes that cannot listen.
 fn check_ports(config: &Config) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PORTS_FREE_WITHIN;
     for address in config.nodes.iter().flat_map(|node| [&node.client, &node.peer]) {
-        TcpListener::bind(address)
-            .with_context(|| format!("cannot listen on {address}; choose another --port"))?;
+        while let Err(error) = TcpListener::bind(address) {
+            if Instant::now() >= deadline {
+                return Err(error)
+                    .with_context(|| format!("cannot listen on {address}; choose another --port"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
     Ok(())
 }
