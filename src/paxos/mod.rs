@@ -6,11 +6,11 @@
 //! give the same results. `docs/paxos.md` tells the whole protocol; in short:
 //!
 //! - A node that hears no leader canvasses, then prepares under a ballot of its own, adopts the
-//!   best log among a quorum's promises ([`election`]), and leads: it appends, sends, and counts
-//!   ([`leader`]) what the others take and make durable ([`follower`]).
+//!   best log among a quorum's promises (`election.rs`), and leads: it appends, sends, and counts
+//!   (`leader.rs`) what the others take and make durable (`follower.rs`).
 //! - A leader whose heartbeats a quorum answers holds a lease, and may answer reads alone.
 //! - A node without its log is another life of its seat; it has no vote until an entry admits it
-//!   ([`founding`]).
+//!   (`founding.rs`).
 //!
 //! Left out: adding and removing seats.
 

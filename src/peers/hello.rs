@@ -34,7 +34,7 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// Every channel, in the order of [`Channel::position`].
+    /// Every channel, in the order of `Channel::position`.
     pub const ALL: [Channel; Channel::COUNT] = [Channel::Stream, Channel::Bulk, Channel::Pulse];
     /// How many there are.
     pub const COUNT: usize = 3;

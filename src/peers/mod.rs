@@ -1,8 +1,8 @@
 //! Connections between nodes.
 //!
 //! Each node dials every other node, once per [`Channel`]; the dialer sends, the acceptor receives.
-//! A connection opens with a [`hello`] that names the cluster, both ends, the sender's life and the
-//! config; whoever does not fit is refused with one line in the log. After it come [`frame`]s:
+//! A connection opens with a hello that names the cluster, both ends, the sender's life and the
+//! config; whoever does not fit is refused with one line in the log. After it come frames:
 //! opaque bytes with a length and a checksum.
 //!
 //! Invariants: frames of one channel arrive in the order they were sent or not at all; a frame of
