@@ -76,18 +76,20 @@ fn a_master_that_stalled_answers_nothing_old() {
 
     let stalled_at = Instant::now();
     cluster.stall(stalled);
-    let asked = std::thread::spawn(move || reader.call(&["GET", "x"]));
     let others: Vec<usize> = (0..3).filter(|seat| *seat != stalled).collect();
     eventually("the others take a write", || {
         let write = |seat: &usize| cluster.call(*seat, &["SET", "x", "new"]).ok();
         others.iter().filter_map(write).find(|answer| *answer == Reply::OK)
     });
     let took = stalled_at.elapsed();
+    // Asked after the new value was acknowledged: the old one would be stale.
+    reader.set_timeout(ANSWER_WITHIN);
+    let asked = std::thread::spawn(move || reader.call(&["GET", "x"]));
     load.wait_for(200);
     std::thread::sleep(Duration::from_secs(2).saturating_sub(stalled_at.elapsed()));
     cluster.go_on(stalled);
 
-    // What it had not read before the stall, it reads now: with a lease that is long over.
+    // It reads the question now, with a lease that is long over.
     match asked.join().expect("the reader does not panic") {
         Ok(Reply::Error(text)) => {
             let word = text.split(' ').next().unwrap_or_default();
