@@ -106,7 +106,10 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         .await
         .and_then(TcpListener::into_std)
         .with_context(|| format!("cannot listen for clients on {}", node.client))?;
-    let opened = open_while_clients_hear_loading(options, &clients).await?;
+    // Before anything is opened that needs files: clients come at once.
+    let mut limits = ConnectionLimits::default();
+    limits.clients_max = open_files::clients_allowed(limits.clients_max);
+    let opened = open_while_clients_hear_loading(options, &clients, limits).await?;
     let clients = TcpListener::from_std(clients).context("cannot listen for clients")?;
     let incarnation = opened.start.settings.incarnation;
     tracing::info!(
@@ -142,8 +145,6 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
     }
 
-    let mut limits = ConnectionLimits::default();
-    limits.clients_max = open_files::clients_allowed(limits.clients_max);
     let backend = Arc::new(NodeBackend::new(
         running.handle().clone(),
         config.clone(),
@@ -171,14 +172,14 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
 async fn open_while_clients_hear_loading(
     options: &ServeOptions,
     clients: &std::net::TcpListener,
+    limits: ConnectionLimits,
 ) -> anyhow::Result<OpenedNode> {
     let listener = clients.try_clone().and_then(TcpListener::from_std);
     let (config, seat) = (options.config.clone(), options.seat);
-    let loading = ClientListener::start(
-        listener.context("cannot listen for clients")?,
-        ConnectionLimits::default(),
-        move |_| LoadingHandler::new(&config, seat),
-    );
+    let loading =
+        ClientListener::start(listener.context("cannot listen for clients")?, limits, move |_| {
+            LoadingHandler::new(&config, seat)
+        });
     // It blocks this thread alone; connections are served by Tokio's.
     let opened = open(options, Incarnation(0))?;
     loading.shutdown(CLIENTS_FINISH).await;

@@ -42,7 +42,7 @@ impl Applier {
 
     /// How far the store is.
     pub fn applied(&self) -> Applied {
-        Applied { over_bound: self.store.over_bound(), ..self.applied }
+        self.applied
     }
 
     /// Checks a fetched head and replaces the store's state by it. `None`: it is damaged, or the
@@ -53,6 +53,7 @@ impl Applier {
         name: HeadName,
     ) -> Result<Option<InstalledHead>, HeadFileError> {
         if name.index <= self.applied.index {
+            heads.discard(name)?;
             return Ok(None);
         }
         let Some(head) = heads.adopt(name)? else { return Ok(None) };
@@ -62,7 +63,6 @@ impl Applier {
             index: head.name.index,
             stamp_ms: meta.clock_ms,
             earliest_deadline_ms: meta.earliest_deadline_ms(),
-            over_bound: false,
         };
         Ok(Some((&head).into()))
     }

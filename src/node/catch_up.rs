@@ -38,6 +38,11 @@ impl CatchUpState {
         self.installed.is_some() || self.transfer.as_ref().is_some_and(|t| t.installing)
     }
 
+    /// Whoever leads has caught up.
+    pub fn give_up(&mut self) {
+        self.transfer.take_if(|transfer| !transfer.installing);
+    }
+
     pub fn progress(&self) -> Option<CatchUp> {
         self.transfer.as_ref().map(|transfer| CatchUp {
             kept_bytes: transfer.kept_bytes,
@@ -101,6 +106,18 @@ impl Driver {
         environment: &mut dyn Environment,
     ) {
         let Some(transfer) = &mut self.catch_up.transfer else { return };
+        let busy = transfer.installing || transfer.keeping;
+        if busy || from != transfer.from {
+            return;
+        }
+        let other_file =
+            transfer.name == Some(chunk.name) && transfer.size_bytes != chunk.size_bytes;
+        if other_file && chunk.offset_bytes > 0 {
+            // The same head in other blocks, from another node: from its start.
+            transfer.name = None;
+            transfer.kept_bytes = 0;
+            return self.ask_for_chunk(environment);
+        }
         let same = transfer.name == Some(chunk.name) && transfer.size_bytes == chunk.size_bytes;
         let fits = match same {
             true => chunk.offset_bytes == transfer.kept_bytes,
@@ -108,8 +125,7 @@ impl Driver {
         };
         let end = chunk.offset_bytes.checked_add(chunk.bytes.len() as u64);
         let within = end.is_some_and(|end| end <= chunk.size_bytes) && !chunk.bytes.is_empty();
-        let busy = transfer.installing || transfer.keeping;
-        if busy || from != transfer.from || !fits || !within {
+        if !fits || !within {
             return;
         }
         transfer.keeping = true;

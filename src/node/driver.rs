@@ -33,6 +33,8 @@ const UNSAVED_ENTRIES_MAX: u64 = 1;
 const UNCHOSEN_ENTRIES_MAX: u64 = 2;
 /// but this much in the queue makes a batch that is large enough.
 const UNCHOSEN_NO_MATTER_BYTES: usize = 256 << 10;
+/// How long a planned stop waits for what was proposed.
+const STOP_SETTLES_US: u64 = 100_000;
 /// Entries proposed and not applied; past it updates wait in the queue.
 const UNAPPLIED_ENTRIES_MAX: u64 = 1024;
 
@@ -299,6 +301,7 @@ impl Driver {
             Event::Elected { ballot, establish } => {
                 tracing::info!(%ballot, at = %establish, "elected");
                 self.lead = Some(Lead { establish });
+                self.catch_up.give_up();
                 self.clock.lead(environment.wall_ms(), self.now_us);
             }
             Event::Deposed { ballot, reason } => {
@@ -380,7 +383,7 @@ impl Driver {
             let refusal = self.refusal();
             return self.proposals.refuse_queued(&refusal);
         }
-        while self.may_propose() {
+        while self.may_propose(environment) {
             let stamp_ms = self.stamp_ms();
             let seed = self.random.u64(..);
             let Some((payload, waiters, deadline_us)) = self.proposals.next_batch(stamp_ms, seed)
@@ -392,16 +395,19 @@ impl Driver {
             self.proposals.proposed(position, waiters, deadline_us);
             self.flush(environment);
         }
-        self.propose_own(environment);
+        // Its own entries would keep a stop from settling.
+        if self.stopping_since_us.is_none() {
+            self.propose_own(environment);
+        }
     }
 
-    fn may_propose(&self) -> bool {
+    fn may_propose(&self, environment: &dyn Environment) -> bool {
         let last = self.replica.last().index.0;
         last - self.replica.durable().0 < UNSAVED_ENTRIES_MAX
             && (last - self.replica.chosen().0 < UNCHOSEN_ENTRIES_MAX
                 || self.proposals.queued_bytes() >= UNCHOSEN_NO_MATTER_BYTES)
             && last - self.applied.index.0 < UNAPPLIED_ENTRIES_MAX
-            && !self.applied.over_bound
+            && !environment.over_bound()
     }
 
     /// Entries that the master needs itself: the clock's when a deadline is due, and heads.
@@ -431,7 +437,8 @@ impl Driver {
     fn dispatch(&mut self, environment: &mut dyn Environment) {
         while self.dispatched < self.replica.chosen() && !self.reading_for_apply {
             let bytes: usize = self.dispatched_bytes.iter().map(|(_, bytes)| bytes).sum();
-            if bytes > APPLY_BYTES_MAX || self.catch_up.installing() {
+            let full = bytes > APPLY_BYTES_MAX || environment.over_bound();
+            if full || self.catch_up.installing() {
                 return;
             }
             let from = self.dispatched.next();
@@ -487,7 +494,7 @@ impl Driver {
         if self.handed_over {
             return;
         }
-        let waited = self.now_us >= since_us + self.settings.lease_us;
+        let waited = self.now_us >= since_us + self.settings.lease_us.min(STOP_SETTLES_US);
         let settled = self.proposals.is_empty() && self.applied.index >= self.replica.last().index;
         if self.lead.is_none() || settled || waited {
             self.replica.hand_over("it stops");

@@ -172,8 +172,6 @@ pub struct Applied {
     pub stamp_ms: u64,
     /// The earliest deadline of any key.
     pub earliest_deadline_ms: Option<u64>,
-    /// The store's memory is full: updates must wait.
-    pub over_bound: bool,
 }
 
 /// The world around a driver. No call blocks.
@@ -196,6 +194,9 @@ pub trait Environment {
     fn publish(&mut self, status: &Arc<Status>);
     /// Closes the connection of every client that is not in READONLY mode.
     fn close_clients(&mut self);
+    /// The store's memory is full: nothing more is applied, and so nothing proposed, until it is
+    /// not. Must not wait for the store.
+    fn over_bound(&self) -> bool;
     /// Wall time in milliseconds since the epoch.
     fn wall_ms(&self) -> u64;
 }

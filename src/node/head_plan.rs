@@ -24,7 +24,7 @@ impl HeadPlan {
 
     /// So many bytes of entries went to the applier.
     pub fn logged(&mut self, bytes: u64) {
-        self.since_bytes += bytes;
+        self.since_bytes = self.since_bytes.saturating_add(bytes);
     }
 
     /// A head should be proposed: enough was logged since the last one, and, so that a large state

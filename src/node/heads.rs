@@ -47,6 +47,9 @@ pub enum HeadFileError {
     /// The store that it came from, or that it goes to.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The node stops; the head is not needed.
+    #[error("the node stops")]
+    Stopped,
     /// It belongs to another cluster.
     #[error("{path} is a head of the cluster {cluster_id:?}")]
     Foreign {
@@ -139,8 +142,12 @@ impl HeadDirectory {
     }
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
-    /// called now and then with the bytes done, to slow the work down.
-    pub fn write(&self, frozen: &Frozen, pace: impl FnMut(u64)) -> Result<HeadInfo, HeadFileError> {
+    /// called now and then with the bytes done, to slow the work down, or to end it: false.
+    pub fn write(
+        &self,
+        frozen: &Frozen,
+        pace: impl FnMut(u64) -> bool,
+    ) -> Result<HeadInfo, HeadFileError> {
         let written = self.try_write(frozen, pace);
         if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
             self.remove_if_there(&self.directory.join(WRITING))?;
@@ -151,7 +158,7 @@ impl HeadDirectory {
     fn try_write(
         &self,
         frozen: &Frozen,
-        mut pace: impl FnMut(u64),
+        mut pace: impl FnMut(u64) -> bool,
     ) -> Result<HeadInfo, HeadFileError> {
         let path = self.directory.join(WRITING);
         let keys = Meta::read(&frozen.view)?.databases.iter().map(|database| database.keys).sum();
@@ -173,14 +180,18 @@ impl HeadDirectory {
         let sink = FileSink { file: file.clone(), offset: 0, buffer: Vec::new() };
         let mut writer = HeadWriter::new(sink, meta).map_err(head_at(&path))?;
         let mut result = Ok(());
+        let mut go_on = true;
         let mut done_bytes = 0;
         frozen.view.export_rows(&[], &mut |row, value| {
             result = writer.push(row, value);
             done_bytes += (row.len() + value.len()) as u64;
-            pace(done_bytes);
-            result.is_ok()
+            go_on = pace(done_bytes);
+            go_on && result.is_ok()
         })?;
         result.map_err(head_at(&path))?;
+        if !go_on {
+            return Err(HeadFileError::Stopped);
+        }
         writer.finish().map_err(head_at(&path))?;
         file.sync().map_err(io_at(&path))?;
         self.reader(&path)?.verify().map_err(head_at(&path))?;
@@ -274,6 +285,11 @@ impl HeadDirectory {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A head that was fetched is not needed any more.
+    pub fn discard(&self, name: HeadName) -> Result<(), HeadFileError> {
+        self.remove_if_there(&self.part_path(name))
     }
 
     /// Reads one of this node's heads as a whole and checks it.

@@ -33,6 +33,12 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Puts one in the place of all that wait.
+    pub fn replace(&self, letter: T) {
+        self.letters.lock().queue.clear();
+        self.push(letter);
+    }
+
     /// Swaps all letters into `into`, which must be empty; waits up to `patience` for the first.
     /// False: it is closed and everything was taken.
     pub fn take(&self, into: &mut Vec<T>, patience: Option<Duration>) -> bool {

@@ -95,12 +95,14 @@ impl Proposals {
 
     /// The entry at `position` is chosen: who waits for it?
     pub fn take(&mut self, position: Position) -> Vec<Waiter> {
-        match self.proposed.front() {
-            Some(proposed) if proposed.position == position => {
-                self.proposed.pop_front().expect("front was there").waiters
-            }
-            _ => Vec::new(),
+        // What was passed over without being seen (a head took its place) can only be uncertain.
+        while let Some(mut passed) =
+            self.proposed.pop_front_if(|proposed| proposed.position.index < position.index)
+        {
+            passed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
         }
+        let here = self.proposed.pop_front_if(|proposed| proposed.position == position);
+        here.map_or_else(Vec::new, |proposed| proposed.waiters)
     }
 
     /// Answers what is overdue.

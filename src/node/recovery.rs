@@ -13,9 +13,9 @@ use std::sync::Arc;
 use super::applier::{Applier, members};
 use super::driver::Start;
 use super::environment::Applied;
-use super::heads::{HeadDirectory, HeadFileError};
+use super::heads::{HeadDirectory, HeadFileError, HeadInfo};
 use crate::disk::Disk;
-use crate::paxos::{DurableState, Incarnation, Index, Position, Recovered, Save, Settings, Value};
+use crate::paxos::{DurableState, Incarnation, Index, Recovered, Save, Settings, Value};
 use crate::store::keyspace::Meta;
 use crate::store::{Distrust, Opened, Store, StoreError, StoreOptions, StorePlace};
 use crate::transaction_log::{self, Identity, LogError, TransactionLog};
@@ -118,7 +118,7 @@ pub fn open(
     if let Some(head) = &newest {
         let held = log.reader().position_at(head.position.index);
         if head.position.index > found.last || (held.is_some() && held != Some(head.position)) {
-            reset_log(&mut log, &mut found, head.position, &head.members, incarnation)?;
+            reset_log(&mut log, &mut found, head, incarnation, &settings.paxos)?;
         }
     }
     let store_options = settings.store.clone();
@@ -141,10 +141,9 @@ pub fn open(
         index: Index(applied),
         stamp_ms: meta.clock_ms,
         earliest_deadline_ms: meta.earliest_deadline_ms(),
-        over_bound: false,
     };
     let chosen = found.chosen.max(applied.index);
-    take_over_members(&mut found.state, &lives, incarnation);
+    take_over_members(&mut found.state, &lives, incarnation, &settings.paxos);
     let start = Start {
         settings: Settings { incarnation, ..settings.paxos },
         client_addresses: settings.client_addresses,
@@ -159,7 +158,14 @@ pub fn open(
         applied,
         heads: heads.list().iter().map(|head| (head.name, head.size_bytes)).collect(),
         head_every_bytes: settings.head_every_bytes,
-        log_bytes_since_head: newest.map_or(0, |head| log.bytes_since(head.position.index.next())),
+        log_bytes_since_head: match &newest {
+            Some(head) if head.position.index >= found.base.index => {
+                log.bytes_since(head.position.index.next())
+            }
+            // No head reaches the log: who lags could not be helped. One is due at once.
+            _ if found.base.index > Index(0) => u64::MAX,
+            _ => log.bytes_since(Index(1)),
+        },
         seed,
         now_us,
     };
@@ -203,12 +209,13 @@ fn open_log(
 fn reset_log(
     log: &mut TransactionLog,
     found: &mut transaction_log::Recovered,
-    position: Position,
-    members: &[Incarnation],
+    head: &HeadInfo,
     incarnation: Incarnation,
+    paxos: &Settings,
 ) -> Result<(), StartError> {
+    let position = head.position;
     tracing::warn!(index = %position.index, "the newest head is further than the log: starts there");
-    take_over_members(&mut found.state, members, incarnation);
+    take_over_members(&mut found.state, &head.members, incarnation, paxos);
     log.append(&Save {
         reset_to: Some(position),
         state: Some(found.state.clone()),
@@ -229,14 +236,21 @@ fn read_state(store: &Store) -> Result<(Meta, Vec<Incarnation>), StoreError> {
 }
 
 /// Store and head may reflect admissions of which the log has not kept that they are chosen.
-fn take_over_members(state: &mut DurableState, lives: &[Incarnation], incarnation: Incarnation) {
+fn take_over_members(
+    state: &mut DurableState,
+    lives: &[Incarnation],
+    incarnation: Incarnation,
+    paxos: &Settings,
+) {
     for (known, life) in state.members.iter_mut().zip(lives) {
         *known = (*known).max(*life);
     }
-    if state.members.is_empty() {
+    if state.members.is_empty() && !lives.is_empty() {
         state.members = lives.to_vec();
+        // The log is gone, and with it how long a lease an earlier life may have granted.
+        state.lease_bound_us = state.lease_bound_us.max(paxos.lease_us);
     }
-    state.voting |= lives.contains(&incarnation);
+    state.voting |= lives.get(usize::from(paxos.node.0)) == Some(&incarnation);
 }
 
 /// The store is at an index from which the log can be replayed.

@@ -27,6 +27,7 @@ use super::heads::{HeadDirectory, HeadFileError};
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
 use super::recovery::OpenedNode;
+use super::refusal::Refusal;
 use super::status::Status;
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, Index, NodeId, Save};
@@ -109,11 +110,20 @@ struct Common {
     read_jobs: Arc<Mailbox<ReadJob>>,
     frozen: Arc<Mailbox<Frozen>>,
     stopping: Arc<AtomicBool>,
+    /// The store's memory is full.
+    over_bound: Arc<AtomicBool>,
     /// The log is synced up to here; what the store may drain.
     log_synced: Arc<AtomicU64>,
     store: Store,
     heads: HeadDirectory,
     fatal: Fatal,
+}
+
+impl Common {
+    /// Asked of the store here, so that the driver never waits for its locks.
+    fn note_memory(&self) {
+        self.over_bound.store(self.store.over_bound(), Ordering::SeqCst);
+    }
 }
 
 /// A node that runs.
@@ -138,6 +148,7 @@ impl Node {
             read_jobs: Arc::default(),
             frozen: Arc::default(),
             stopping: Arc::default(),
+            over_bound: Arc::default(),
             log_synced: Arc::new(AtomicU64::new(start.recovered.last.0)),
             store: store.clone(),
             heads,
@@ -223,8 +234,22 @@ impl Node {
     }
 }
 
-fn run_driver(mut driver: Driver, world: &mut World) -> Ended {
+fn run_driver(driver: Driver, world: &mut World) -> Ended {
     let mut inputs = Vec::new();
+    let ended = drive(driver, &mut inputs, world);
+    // What came after the last step was not proposed; what still comes finds the mailbox closed.
+    world.common.inbox.close();
+    inputs.clear();
+    world.common.inbox.take(&mut inputs, Some(Duration::ZERO));
+    for input in inputs {
+        if let Input::Submission(submission) = input {
+            (submission.respond)(Err(Refusal::TryAgain("the master hands over")));
+        }
+    }
+    ended
+}
+
+fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -> Ended {
     let tick_us = driver.tick_every_us();
     let mut tick_at_us = clock::boot_us();
     loop {
@@ -240,7 +265,7 @@ fn run_driver(mut driver: Driver, world: &mut World) -> Ended {
             tick_at_us = now_us + tick_us;
         }
         let patience = Duration::from_micros(tick_at_us - now_us);
-        world.common.inbox.take(&mut inputs, Some(patience));
+        world.common.inbox.take(inputs, Some(patience));
     }
 }
 
@@ -316,8 +341,10 @@ fn run_apply(mut applier: Applier, common: &Common) {
 
 fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), String> {
     for frozen in applier.apply(job).map_err(|error| error.to_string())? {
-        common.frozen.push(frozen);
+        // One that waits would keep its layers in memory, and be thrown away unread.
+        common.frozen.replace(frozen);
     }
+    common.note_memory();
     common.inbox.push(Input::Applied(applier.applied()));
     Ok(())
 }
@@ -387,6 +414,7 @@ fn run_head(common: &Common) {
                 next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
                 thread::sleep(Duration::from_millis(5));
             }
+            !common.stopping.load(Ordering::SeqCst)
         });
         drop(frozen);
         match written {
@@ -400,7 +428,7 @@ fn run_head(common: &Common) {
                 common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
             }
             // A head from another node took the place of the state that this one was of.
-            Err(HeadFileError::Store(StoreError::Replaced)) => {}
+            Err(HeadFileError::Store(StoreError::Replaced) | HeadFileError::Stopped) => {}
             // Nothing relies on it yet. The next one is due after as much log again.
             Err(error) if error.is_full_disk() => {
                 tracing::warn!(%error, "no room for a head; the log stays as long as it is");
@@ -419,6 +447,7 @@ fn run_drain(common: &Common) {
             frozen_at = std::time::Instant::now();
             common.store.freeze_for_drain();
         }
+        common.note_memory();
         let result = common.store.drain_step(synced_log).and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
                 synced_at = std::time::Instant::now();
@@ -522,6 +551,10 @@ impl Environment for World {
 
     fn close_clients(&mut self) {
         (self.close_clients)();
+    }
+
+    fn over_bound(&self) -> bool {
+        self.common.over_bound.load(Ordering::SeqCst)
     }
 
     fn wall_ms(&self) -> u64 {

@@ -27,11 +27,11 @@ impl Store {
         let shared: &Shared = &self.shared;
         let open = shared.entry_open.load(std::sync::atomic::Ordering::Acquire);
         assert!(!open, "the state is replaced while an entry is applied");
+        let mut drainer = shared.drainer.lock();
         shared.change_trust(|trust| {
             trust.mark = "a rebuild was interrupted".into();
             trust.floor = 0;
         })?;
-        let mut drainer = shared.drainer.lock();
         {
             let mut layers = shared.layers.write();
             layers.ready = false;

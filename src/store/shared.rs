@@ -284,6 +284,8 @@ impl Store {
 
     /// Syncs the engine and raises the floor to what it holds; returns that index.
     pub fn sync(&self) -> Result<u64, StoreError> {
+        // The engine's files must not be replaced meanwhile.
+        let _drainer = self.shared.drainer.lock();
         let drained = self.drained();
         self.shared.distrust_damage(self.shared.engine.sync())?;
         self.shared.change_trust(|trust| trust.floor = trust.floor.max(drained))?;

@@ -219,7 +219,12 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
         client_addresses: (0..plan.seats).map(client_address).collect(),
         store: StoreOptions {
             layer_bytes: plan.layer_bytes,
-            layers_bytes_max: 8 << 20,
+            // A third of the seeds fill the layers, so that updates wait for draining.
+            layers_bytes_max: if plan.seed.is_multiple_of(3) {
+                plan.layer_bytes * 8
+            } else {
+                8 << 20
+            },
             spill_directory: None,
             cache_bytes: if plan.seed.is_multiple_of(2) { 64 << 10 } else { 0 },
             drain_batch_rows: 7,
@@ -255,10 +260,14 @@ pub enum Effect {
 /// Takes down what the driver asks for, in order.
 pub struct Collector {
     pub wall_ms: u64,
+    pub over_bound: bool,
     pub effects: Vec<Effect>,
 }
 
 impl Environment for Collector {
+    fn over_bound(&self) -> bool {
+        self.over_bound
+    }
     fn save(&mut self, saves: Vec<Save>) {
         self.effects.push(Effect::Save(saves));
     }

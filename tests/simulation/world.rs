@@ -358,7 +358,8 @@ impl World {
         let (clock_us, wall_ms) = (machine.clock.now_us(now_us), machine.wall_ms(now_us));
         let Some(process) = &mut machine.process else { return };
         let inputs = std::mem::take(&mut process.inbox);
-        let mut collector = Collector { wall_ms, effects: Vec::new() };
+        let over_bound = process.store.over_bound();
+        let mut collector = Collector { wall_ms, over_bound, effects: Vec::new() };
         process.driver.step(clock_us, inputs, &mut collector);
         let status = process.driver.status().clone();
         self.trace.mix(status.last.0 << 20 ^ status.chosen.0 ^ status.ballot.round << 40);

@@ -247,6 +247,9 @@ impl Session {
                 reply.encode(self.protocol, out);
                 continue;
             }
+            if let Gathered::Transaction(layout) = &waiting {
+                self.unselect(layout);
+            }
             let item = items.next_item().ok().flatten();
             let item = item.expect("this session encoded the items itself");
             if let Gathered::Clock = waiting {

@@ -178,11 +178,19 @@ impl Session {
         (layout, calls)
     }
 
+    /// Nothing of the transaction was run, so nothing was selected. One that only writes holds no
+    /// SELECT, and a later one may have been answered already.
+    pub(super) fn unselect(&mut self, layout: &Layout) {
+        if !layout.sources.is_empty() {
+            self.select(layout.db_before);
+        }
+    }
+
     /// The reply of an EXEC whose transaction was applied.
     pub(super) fn finish_transaction(&mut self, layout: Layout, reply: Reply) -> Reply {
         let Reply::Array(applied) = reply else {
             // A watched key had changed: nothing was run, so nothing was selected.
-            self.select(layout.db_before);
+            self.unselect(&layout);
             return reply;
         };
         if layout.sources.is_empty() {
