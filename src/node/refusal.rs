@@ -1,4 +1,4 @@
-//! Why a request has no result. Part of the error contract in `docs/commands.md`.
+//! Why a request has no result. Part of the error contract in `docs/operations.md`.
 
 /// Only [`Refusal::Uncertain`] may hide an applied update.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
 //! Why a node does not answer a command, and what the client is told. Each first word is a promise
-//! about whether the update was applied; see `docs/protocol.md`.
+//! about whether the update was applied; see `docs/operations.md`.
 
 use std::borrow::Cow;
 
