@@ -70,6 +70,8 @@ pub enum Bug {
     IndexBehindRows,
     /// A head says that it is one entry further than its rows.
     HeadAheadOfItsRows,
+    /// A head that is found at the start counts as durable although its name may not be.
+    HeadNameNotSynced,
     /// A failed sync is tried again and then believed.
     FailedSyncRetried,
     /// SCAN goes on from a cursor of another node.

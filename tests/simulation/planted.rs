@@ -15,7 +15,7 @@ use crate::runner::run;
 /// Seeds within which each bug must be found.
 const SEEDS_MAX: u64 = 400;
 
-const BUGS: [Bug; 33] = [
+const BUGS: [Bug; 34] = [
     Bug::HalfSyncedOutranks,
     Bug::WipedNodeVotes,
     Bug::VoteBeforeSync,
@@ -47,6 +47,7 @@ const BUGS: [Bug; 33] = [
     Bug::IndexBeforeRows,
     Bug::IndexBehindRows,
     Bug::HeadAheadOfItsRows,
+    Bug::HeadNameNotSynced,
     Bug::FailedSyncRetried,
     Bug::CursorOfAnotherNode,
 ];
@@ -128,6 +129,14 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         Bug::HeadAheadOfItsRows => {
             plan.head_every_bytes = 8 << 10;
             plan.at_least(Fault::Wipe, 0.5)
+        }
+        Bug::HeadNameNotSynced => {
+            plan.head_interrupts = 0.3;
+            plan.head_chunk_bytes = 1 << 20;
+            plan.head_every_bytes = 24 << 10;
+            plan.kept_entries_max = 0;
+            plan.restart_us_max = 20_000;
+            plan.at_least(Fault::Wipe, 1.0).at_least(Fault::PowerOne, 3.0)
         }
         Bug::FailedSyncRetried => {
             plan.at_least(Fault::SyncError, 2.0).at_least(Fault::PowerOne, 1.0)
