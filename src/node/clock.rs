@@ -3,7 +3,7 @@
 //! Leases rest on the rate of the boot clock, and a real machine's runs right. So that tests of real
 //! processes can have clocks that drift, `ARAKOON_TEST_CLOCK_PPM` makes this process see a boot
 //! clock that runs so many millionths fast, or slow if negative, from the first look on. It is for
-//! tests only: beyond 500 either way leases are no longer safe, which no test may ask for.
+//! tests only: beyond 500 either way leases do not keep what they promise.
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};

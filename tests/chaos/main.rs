@@ -73,7 +73,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .context("cannot start Tokio")?;
     let interrupted = watch_signals(&runtime)?;
     // Started from this thread: the nodes end when the thread ends that started them.
-    let cluster = Cluster::make(arguments.nodes, directory.path(), &mut rng)?;
+    let cluster = Cluster::make(arguments.nodes, directory.path(), arguments.drift, &mut rng)?;
     let clock = Clock::start();
     let clients = usize::from(arguments.clients);
     let mut load = Load::start(&runtime, clock, arguments.nodes, clients, arguments.seed());
