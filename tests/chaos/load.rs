@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::arguments::Arguments;
 use crate::checker::{Conversation, Heard, History, Kind, Role, Violation, Workload, operation};
 use crate::connection::Connection;
 use crate::network::client_address;
@@ -53,6 +54,7 @@ pub struct Shared {
     record: Mutex<Record>,
     nodes: usize,
     seed: u64,
+    drift_ppm_max: u64,
     stop: AtomicBool,
     /// The node that acknowledged the last write.
     master: AtomicUsize,
@@ -81,11 +83,12 @@ impl Shared {
         self.wall_ahead_ms.fetch_max(offset_ms, Ordering::Relaxed);
     }
 
-    /// No clock of the log shows more: it follows the wall clocks.
+    /// No clock of the log shows more: it follows the wall clocks, at the rate of a boot clock.
     fn log_clock_ms_max(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let ahead_ms = self.wall_ahead_ms.load(Ordering::Relaxed).max(0) as u64;
-        now as u64 + ahead_ms + CLOCK_SLACK_MS
+        let fast_ms = self.clock.now_us() / 1000 * self.drift_ppm_max / 1_000_000;
+        now as u64 + ahead_ms + fast_ms + CLOCK_SLACK_MS
     }
 }
 
@@ -96,13 +99,16 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `main` clients of the master, and a quarter as many that read stale data.
-    pub fn start(runtime: &Runtime, clock: Clock, nodes: usize, main: usize, seed: u64) -> Load {
+    /// Starts clients of the master, and a quarter as many that read stale data.
+    pub fn start(runtime: &Runtime, clock: Clock, arguments: &Arguments) -> Load {
+        let (nodes, seed) = (arguments.nodes, arguments.seed());
+        let main = usize::from(arguments.clients);
         let shared = Arc::new(Shared {
             clock,
             record: Mutex::default(),
             nodes,
             seed,
+            drift_ppm_max: arguments.drift.unsigned_abs(),
             stop: AtomicBool::new(false),
             master: AtomicUsize::new(0),
             writes: AtomicU64::new(0),

@@ -75,8 +75,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Started from this thread: the nodes end when the thread ends that started them.
     let cluster = Cluster::make(arguments.nodes, directory.path(), arguments.drift, &mut rng)?;
     let clock = Clock::start();
-    let clients = usize::from(arguments.clients);
-    let mut load = Load::start(&runtime, clock, arguments.nodes, clients, arguments.seed());
+    let mut load = Load::start(&runtime, clock, arguments);
     let shared = load.shared.clone();
     let kinds = arguments.kinds();
     let mut conductor =
