@@ -153,11 +153,22 @@ fn is_ours(word: &str) -> bool {
 
 /// Started as one of all tests: with a test harness's options, perhaps with the names of tests.
 fn smoke(words: &[String]) -> Task {
-    if words.iter().any(|word| word == "--list") {
-        return Task::List;
+    const WITH_VALUE: [&str; 6] =
+        ["--test-threads", "--color", "--format", "--logfile", "--shuffle-seed", "-Z"];
+    let named = |name: &String| "chaos".contains(name.as_str());
+    let mut names = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "--list" => return Task::List,
+            "--ignored" => return Task::NotMeant,
+            "--skip" if rest.next().is_some_and(named) => return Task::NotMeant,
+            option if WITH_VALUE.contains(&option) => drop(rest.next()),
+            option if option.starts_with('-') => {}
+            _ => names.push(word),
+        }
     }
-    let mut names = words.iter().filter(|word| !word.starts_with('-')).peekable();
-    if names.peek().is_some() && !names.any(|name| "chaos".contains(name.as_str())) {
+    if !names.is_empty() && !names.into_iter().any(named) {
         return Task::NotMeant;
     }
     let mut arguments = Arguments::parse_from(["chaos"]);

@@ -71,9 +71,9 @@ impl Kind {
         }
     }
 
-    /// As an argument: `kill-the-master` is `kill-master`.
+    /// As an argument: "kill the master" is `kill-master`.
     pub fn option(self) -> String {
-        self.name().replace(", ", "-").replace(" the ", "-").replace("-the ", "-").replace(' ', "-")
+        self.name().replace(',', "").replace(" the ", "-").replace(" a ", "-").replace(' ', "-")
     }
 
     /// It means every node; others leave a majority alone.

@@ -98,7 +98,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = Report::new(&conductor.timeline, &record);
     report.print();
     let (verdict, exit) = match &end {
-        Ok(()) => ("no violation".to_string(), ExitCode::SUCCESS),
+        Ok(()) => {
+            let undecided = record.history.registers.undecided;
+            if undecided > 0 {
+                println!(
+                    "\nREDUCED: the search for an order of {undecided} registers took too long"
+                );
+            }
+            ("no violation".to_string(), ExitCode::SUCCESS)
+        }
         Err(Stop::Violation(violation)) => {
             (format!("VIOLATION of {}: {}", violation.check, violation.what), ExitCode::FAILURE)
         }

@@ -49,7 +49,7 @@ pub struct History {
     lists: BTreeMap<u32, Vec<usize>>,
     once: BTreeMap<u32, usize>,
     brief: Expiring,
-    registers: Registers,
+    pub registers: Registers,
     graph: Graph,
     /// The last stale read of each line of stale reads: they must not go back.
     stale: BTreeMap<u64, usize>,
