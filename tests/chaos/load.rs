@@ -23,7 +23,7 @@ use crate::network::client_address;
 use crate::timeline::Clock;
 
 const PATIENCE: [Duration; 4] = [
-    Duration::from_millis(300),
+    Duration::from_millis(150),
     Duration::from_millis(600),
     Duration::from_millis(1_500),
     Duration::from_millis(7_000),
@@ -247,6 +247,8 @@ impl Client {
                     }
                 }
             }
+            // Half of them stay where they are: a master that has lost its peers hears reads too.
+            Heard::Unknown if self.rng.bool() => {}
             Heard::Refused { master: None } | Heard::Unknown => self.leave(),
         }
         self.connection = None;
