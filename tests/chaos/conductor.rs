@@ -25,6 +25,12 @@ const STOPS_WITHIN: Duration = Duration::from_secs(30);
 const PEACE_EVERY: Duration = Duration::from_secs(60);
 /// After a peace, before the next fault: what goes on undisturbed is a measure too.
 const CALM: Duration = Duration::from_secs(3);
+/// So many faults in ten are followed by another at once; others have time to themselves.
+const OVERLAPPING_IN_TEN: u8 = 4;
+/// After the beginning of one fault until the next that overlaps with it, in seconds.
+const OVERLAPPING: (f64, f64) = (0.1, 1.5);
+/// After the end of all faults until the next, in seconds. Longer than the aftermath.
+const ALONE: (f64, f64) = (2.1, 4.0);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 const LOGS_READ_EVERY: Duration = Duration::from_secs(1);
 const LOOKED_AFTER_EVERY: Duration = Duration::from_millis(10);
@@ -107,29 +113,28 @@ impl Conductor {
         }
         self.peace("started")?;
         let end = Instant::now() + duration;
-        let mut strike_at = Instant::now() + CALM;
+        // None: when all is quiet.
+        let mut strike_at = Some(Instant::now() + CALM);
         let mut peace_at = Instant::now() + PEACE_EVERY;
         while Instant::now() < end {
             self.look_after()?;
             self.go_on(false)?;
             if Instant::now() >= peace_at {
                 self.peace("peace")?;
-                strike_at = Instant::now() + CALM;
+                strike_at = Some(Instant::now() + CALM);
                 peace_at = Instant::now() + PEACE_EVERY;
             }
-            if Instant::now() >= strike_at {
+            if strike_at.is_none() && self.active.is_empty() {
+                strike_at = Some(Instant::now() + seconds(&mut self.rng, ALONE));
+            }
+            if strike_at.is_some_and(|at| Instant::now() >= at) {
                 self.strike();
-                strike_at = Instant::now() + self.until_next();
+                let overlaps = self.rng.u8(..10) < OVERLAPPING_IN_TEN;
+                strike_at = overlaps.then(|| Instant::now() + seconds(&mut self.rng, OVERLAPPING));
             }
             std::thread::sleep(LOOKED_AFTER_EVERY);
         }
         self.peace("the end")
-    }
-
-    /// Most faults have time to themselves; some follow at once, so that they overlap.
-    fn until_next(&mut self) -> Duration {
-        let (from, to) = if self.rng.u8(..10) < 4 { (0.2, 1.5) } else { (3.0, 7.0) };
-        Duration::from_secs_f64(from + (to - from) * self.rng.f64())
     }
 
     /// Every kind has its turn before any has its second.
@@ -339,4 +344,8 @@ impl Conductor {
         }
         Ok(())
     }
+}
+
+fn seconds(rng: &mut Rng, (from, to): (f64, f64)) -> Duration {
+    Duration::from_secs_f64(from + (to - from) * rng.f64())
 }
