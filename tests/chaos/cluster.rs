@@ -11,12 +11,13 @@ use crate::node::Node;
 /// The lease of the cluster, in ms: the default.
 pub const LEASE_MS: u64 = 500;
 
-/// Small sizes, so that within minutes segments fill, heads are made and sent, logs are cut off.
+/// Small sizes, so that every few seconds segments fill, heads are made and logs are cut off, and a
+/// node that was down has to be sent a head.
 const SETTINGS: &str = "\
 lease = \"500ms\"
-log_segment = \"1MiB\"
-log_keep = \"512KiB\"
-head_every = \"512KiB\"
+log_segment = \"128KiB\"
+log_keep = \"64KiB\"
+head_every = \"64KiB\"
 disk_reserve = \"32MiB\"
 ";
 /// [`SETTINGS`], the reserve: with less than this free, a master refuses updates.
