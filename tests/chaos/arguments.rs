@@ -11,9 +11,6 @@ use crate::faults::Kind;
 /// A run without arguments, as part of `cargo test`.
 const SMOKE_SECONDS: u64 = 20;
 
-/// What leases allow a clock to be off, in millionths.
-const DRIFT_PPM_DEFAULT: i64 = 500;
-
 const EXAMPLES: &str = "\
 Examples:
   cargo test --test chaos                                    a smoke run of 20 seconds
@@ -46,10 +43,6 @@ pub struct Arguments {
     /// How many clients read and write on the master; a quarter as many read in READONLY mode.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
     pub clients: u16,
-    /// How far the nodes' boot clocks may be off, in millionths. Leases allow for 500; with more,
-    /// the checks must find violations, so this tests the tests.
-    #[arg(long, default_value_t = DRIFT_PPM_DEFAULT, value_name = "PPM", value_parser = clap::value_parser!(i64).range(0..=900_000))]
-    pub drift: i64,
     /// Writes a page that shows operations and faults over time.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -131,9 +124,6 @@ impl Arguments {
             self.nodes,
             self.clients
         );
-        if self.drift != DRIFT_PPM_DEFAULT {
-            text += &format!(" --drift {}", self.drift);
-        }
         if let Some(Kinds(only)) = &self.only {
             let names: Vec<String> = only.iter().map(|kind| kind.option()).collect();
             let names = if names.is_empty() { "none".to_string() } else { names.join(",") };
@@ -145,8 +135,8 @@ impl Arguments {
 
 /// Arguments of this runner, which the ones that `cargo test` hands to every test are not.
 fn is_ours(word: &str) -> bool {
-    const OURS: [&str; 8] =
-        ["--seconds", "--seed", "--nodes", "--clients", "--drift", "--html", "--only", "--keep"];
+    const OURS: [&str; 7] =
+        ["--seconds", "--seed", "--nodes", "--clients", "--html", "--only", "--keep"];
     let name = word.split('=').next().unwrap_or_default();
     OURS.contains(&name) || matches!(word, "--help" | "-h")
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use arakoon::node::clock::TEST_DRIFT_VARIABLE;
 
+/// What leases allow a clock to be off, in millionths, either way.
+const DRIFT_PPM_MAX: i64 = 500;
 /// Nodes believe to have been up for so long, at most.
 const UPTIME_SECONDS_MAX: u64 = 10 * 24 * 3600;
 
@@ -20,23 +22,16 @@ pub struct Clocks {
     wall_offset_ms: i64,
     uptime_seconds: u64,
     drift_ppm: i64,
-    /// Either way.
-    drift_ppm_max: i64,
 }
 
 impl Clocks {
-    pub fn new(
-        offset_file: PathBuf,
-        drift_ppm_max: i64,
-        rng: &mut fastrand::Rng,
-    ) -> anyhow::Result<Clocks> {
+    pub fn new(offset_file: PathBuf, rng: &mut fastrand::Rng) -> anyhow::Result<Clocks> {
         let mut clocks = Clocks {
             offset_file,
             library: library()?,
             wall_offset_ms: 0,
             uptime_seconds: rng.u64(..UPTIME_SECONDS_MAX),
             drift_ppm: 0,
-            drift_ppm_max,
         };
         clocks.set_wall(0)?;
         Ok(clocks)
@@ -55,11 +50,10 @@ impl Clocks {
 
     /// Another rate for the life that begins: both ends of the bound are likely.
     pub fn new_rate(&mut self, rng: &mut fastrand::Rng) -> anyhow::Result<i64> {
-        let most = self.drift_ppm_max;
         self.drift_ppm = match rng.u8(..4) {
-            0 => -most,
-            1 => most,
-            _ => rng.i64(-most..=most),
+            0 => -DRIFT_PPM_MAX,
+            1 => DRIFT_PPM_MAX,
+            _ => rng.i64(-DRIFT_PPM_MAX..=DRIFT_PPM_MAX),
         };
         self.set_wall(self.wall_offset_ms)?;
         Ok(self.drift_ppm)

@@ -37,14 +37,13 @@ impl Cluster {
     pub fn make(
         count: usize,
         directory: &Path,
-        drift_ppm_max: i64,
         rng: &mut fastrand::Rng,
     ) -> anyhow::Result<Cluster> {
         let network = Network::make(count).context("the network")?;
         let mut text = format!("[cluster]\nid = \"chaos\"\n{SETTINGS}\n");
         let mut nodes = Vec::new();
         for seat in 0..count {
-            let node = Node::new(seat, directory, drift_ppm_max, rng)?;
+            let node = Node::new(seat, directory, rng)?;
             text += &format!(
                 "[[node]]\nname = \"{}\"\nclient = \"{}\"\npeer = \"{}\"\ndir = \"{}\"\n\
                  cache = \"4MiB\"\n\n",

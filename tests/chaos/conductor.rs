@@ -70,7 +70,9 @@ pub struct Conductor {
     shared: Arc<Shared>,
     rng: Rng,
     kinds: Vec<Kind>,
-    deck: Vec<Kind>,
+    /// Kinds whose turn comes: first of those that begin when all is quiet, then of those that
+    /// join a fault that goes on. Apart, or the kinds that fit to any other would never be alone.
+    decks: [Vec<Kind>; 2],
     active: Vec<Active>,
     wiped: Vec<usize>,
     interrupted: Arc<AtomicBool>,
@@ -95,7 +97,7 @@ impl Conductor {
             shared,
             rng,
             kinds,
-            deck: Vec::new(),
+            decks: Default::default(),
             active: Vec::new(),
             wiped: Vec::new(),
             interrupted,
@@ -139,9 +141,11 @@ impl Conductor {
 
     /// Every kind has its turn before any has its second.
     fn strike(&mut self) {
-        if self.deck.is_empty() {
-            self.deck = self.kinds.clone();
-            self.rng.shuffle(&mut self.deck);
+        let joins = usize::from(!self.active.is_empty());
+        let mut deck = std::mem::take(&mut self.decks[joins]);
+        if deck.is_empty() {
+            deck = self.kinds.clone();
+            self.rng.shuffle(&mut deck);
         }
         let all = |part: fn(&Active) -> &Vec<usize>, active: &[Active]| {
             active.iter().flat_map(|active| part(active).clone()).collect()
@@ -154,21 +158,22 @@ impl Conductor {
             wiped: self.wiped.clone(),
         };
         // One that cannot strike now stays for the next time.
-        for place in (0..self.deck.len()).rev() {
-            if let Some(script) = faults::script(self.deck[place], &now, &mut self.rng) {
-                self.deck.remove(place);
-                let fault = self.timeline.begin(script.kind, &script.text, script.about);
-                self.active.push(Active {
-                    fault,
-                    taken: script.taken,
-                    disturbed: script.disturbed,
-                    steps: script.steps,
-                    since: Instant::now(),
-                    target: None,
-                });
-                return;
-            }
-        }
+        let script = (0..deck.len()).rev().find_map(|place| {
+            let script = faults::script(deck[place], &now, &mut self.rng)?;
+            deck.remove(place);
+            Some(script)
+        });
+        self.decks[joins] = deck;
+        let Some(script) = script else { return };
+        let fault = self.timeline.begin(script.kind, &script.text, script.about);
+        self.active.push(Active {
+            fault,
+            taken: script.taken,
+            disturbed: script.disturbed,
+            steps: script.steps,
+            since: Instant::now(),
+            target: None,
+        });
     }
 
     /// Takes every fault as many steps further as can be taken now.

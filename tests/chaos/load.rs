@@ -34,7 +34,8 @@ const THINK_MS_MAX: u64 = 30;
 const RETRY_MS_MAX: u64 = 20;
 /// Lists and registers at a time.
 const LISTS: u32 = 4;
-/// Between the wall clocks of the runner and the nodes, besides the jumps; ms.
+/// Between the wall clocks of the runner and the nodes, besides the jumps: drift, and what the log's
+/// clock runs ahead by; ms.
 const CLOCK_SLACK_MS: u64 = 2_000;
 
 /// What the clients did, as it is collected.
@@ -54,7 +55,6 @@ pub struct Shared {
     record: Mutex<Record>,
     nodes: usize,
     seed: u64,
-    drift_ppm_max: u64,
     stop: AtomicBool,
     /// The node that acknowledged the last write.
     master: AtomicUsize,
@@ -83,12 +83,11 @@ impl Shared {
         self.wall_ahead_ms.fetch_max(offset_ms, Ordering::Relaxed);
     }
 
-    /// No clock of the log shows more: it follows the wall clocks, at the rate of a boot clock.
+    /// No clock of the log shows more: it follows the wall clocks.
     fn log_clock_ms_max(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let ahead_ms = self.wall_ahead_ms.load(Ordering::Relaxed).max(0) as u64;
-        let fast_ms = self.clock.now_us() / 1000 * self.drift_ppm_max / 1_000_000;
-        now as u64 + ahead_ms + fast_ms + CLOCK_SLACK_MS
+        now as u64 + ahead_ms + CLOCK_SLACK_MS
     }
 }
 
@@ -108,7 +107,6 @@ impl Load {
             record: Mutex::default(),
             nodes,
             seed,
-            drift_ppm_max: arguments.drift.unsigned_abs(),
             stop: AtomicBool::new(false),
             master: AtomicUsize::new(0),
             writes: AtomicU64::new(0),

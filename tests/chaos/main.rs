@@ -73,7 +73,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .context("cannot start Tokio")?;
     let interrupted = watch_signals(&runtime)?;
     // Started from this thread: the nodes end when the thread ends that started them.
-    let cluster = Cluster::make(arguments.nodes, directory.path(), arguments.drift, &mut rng)?;
+    let cluster = Cluster::make(arguments.nodes, directory.path(), &mut rng)?;
     let clock = Clock::start();
     let mut load = Load::start(&runtime, clock, arguments);
     let shared = load.shared.clone();

@@ -43,16 +43,11 @@ pub struct Node {
 
 impl Node {
     /// Not running yet. `directory` is where its log lines and its disk go.
-    pub fn new(
-        seat: usize,
-        directory: &Path,
-        drift_ppm_max: i64,
-        rng: &mut fastrand::Rng,
-    ) -> anyhow::Result<Node> {
+    pub fn new(seat: usize, directory: &Path, rng: &mut fastrand::Rng) -> anyhow::Result<Node> {
         let name = format!("n{}", seat + 1);
         Ok(Node {
             disk: SmallDisk::mount(directory.join(&name))?,
-            clocks: Clocks::new(directory.join(format!("{name}.clock")), drift_ppm_max, rng)?,
+            clocks: Clocks::new(directory.join(format!("{name}.clock")), rng)?,
             log: directory.join(format!("{name}.log")),
             log_read_bytes: 0,
             life: Life::Down,
