@@ -24,7 +24,7 @@ and clients take their own time.
 
 Needs root, and from Debian: iproute2, nftables, faketime, util-linux. Everything happens in a
 network and a mount namespace of the run's own, which are gone with its last process, however it
-ends. Exit code 0: no violation, or SKIPPED; 1: a violation; 2: wrong arguments; 130: interrupted.";
+ends. Where root may not make those, ARAKOON_NO_MOUNT=1 skips the run. Exit code 0: no violation, or SKIPPED; 1: a violation; 2: wrong arguments; 130: interrupted.";
 
 /// Real nodes under faults: kills, stalls, partitions, full disks, wrong clocks, lost disks, while
 /// clients write and read and every answer is checked.

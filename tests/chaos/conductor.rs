@@ -115,7 +115,8 @@ impl Conductor {
         }
         self.peace("started")?;
         let end = Instant::now() + duration;
-        // None: when all is quiet.
+        let mut joins = false;
+        // None: so long after all is quiet again.
         let mut strike_at = Some(Instant::now() + CALM);
         let mut peace_at = Instant::now() + PEACE_EVERY;
         while Instant::now() < end {
@@ -123,16 +124,19 @@ impl Conductor {
             self.go_on(false)?;
             if Instant::now() >= peace_at {
                 self.peace("peace")?;
+                joins = false;
                 strike_at = Some(Instant::now() + CALM);
                 peace_at = Instant::now() + PEACE_EVERY;
             }
-            if strike_at.is_none() && self.active.is_empty() {
+            let quiet = self.active.is_empty();
+            if quiet && (joins || strike_at.is_none()) {
+                joins = false;
                 strike_at = Some(Instant::now() + seconds(&mut self.rng, ALONE));
             }
             if strike_at.is_some_and(|at| Instant::now() >= at) {
                 self.strike();
-                let overlaps = self.rng.u8(..10) < OVERLAPPING_IN_TEN;
-                strike_at = overlaps.then(|| Instant::now() + seconds(&mut self.rng, OVERLAPPING));
+                joins = self.rng.u8(..10) < OVERLAPPING_IN_TEN;
+                strike_at = joins.then(|| Instant::now() + seconds(&mut self.rng, OVERLAPPING));
             }
             std::thread::sleep(LOOKED_AFTER_EVERY);
         }

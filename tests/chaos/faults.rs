@@ -285,7 +285,10 @@ fn script_for(kind: Kind, victims: &[usize], now: &Situation, rng: &mut Rng) -> 
         Kind::WallClock => {
             let scale_ms = [300, 5_000, 60_000, 3_600_000, 86_400_000][rng.usize(..5)];
             let offset_ms = if rng.u8(..4) == 0 { 0 } else { rng.i64(-scale_ms..=scale_ms) };
-            let text = format!("the wall clock of {who} is {:+.1} s off", offset_ms as f64 / 1e3);
+            let text = match offset_ms {
+                0 => format!("the wall clock of {who} is right"),
+                _ => format!("the wall clock of {who} is {:+.1} s off", offset_ms as f64 / 1e3),
+            };
             disturbed = Vec::new();
             (text, vec![Step::SetWall(victim, offset_ms), Step::Wait(seconds(rng, 1.0, 3.0))])
         }
