@@ -139,8 +139,8 @@ struct Client {
     conversation: Conversation,
     node: usize,
     connection: Option<Connection>,
-    /// Stale reads of one connection see one node's state.
-    line: u64,
+    /// What one connection sees follows each other.
+    number_of_connection: u64,
 }
 
 impl Client {
@@ -152,7 +152,7 @@ impl Client {
             conversation: Conversation::new(role),
             node: number % shared.nodes,
             connection: None,
-            line: 0,
+            number_of_connection: 0,
             shared,
         }
     }
@@ -170,7 +170,7 @@ impl Client {
     /// Nothing is asked before there is a connection, so nothing can be in doubt.
     async fn connect(&mut self) -> u64 {
         self.conversation.reconnected();
-        self.line = self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.number_of_connection = self.shared.connections.fetch_add(1, Ordering::Relaxed);
         self.connection = Connection::open(&client_address(self.node)).await.ok();
         if let (Role::Stale, Some(connection)) = (self.conversation.role, &mut self.connection) {
             let readonly = [vec![Bytes::from_static(b"READONLY")]];
@@ -222,7 +222,8 @@ impl Client {
             Heard::Unknown => record.unknown += 1,
         }
         let clock_ms = self.shared.log_clock_ms_max();
-        if let Err(violation) = record.history.hear(op, heard_us, heard, clock_ms, Some(self.line))
+        if let Err(violation) =
+            record.history.hear(op, heard_us, heard, clock_ms, self.number_of_connection)
         {
             record.violation.get_or_insert(violation);
         }

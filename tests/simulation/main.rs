@@ -58,6 +58,17 @@ fn many_seeds() {
     assert!(failures.is_empty(), "{} seeds failed: {failures:?}", failures.len());
 }
 
+#[cfg(not(feature = "planted-bugs"))]
+fn one_plan(seed: u64) -> Plan {
+    Plan::new(seed)
+}
+
+/// With `ARAKOON_BUG=Name` the plan under which that bug is searched for, and the bug.
+#[cfg(feature = "planted-bugs")]
+fn one_plan(seed: u64) -> Plan {
+    std::env::var("ARAKOON_BUG").map_or_else(|_| Plan::new(seed), |bug| planted::of(seed, &bug))
+}
+
 /// `ARAKOON_SEED=N` chooses which; with `ARAKOON_TRACE` set all its events are printed.
 #[test]
 fn one_seed() {
@@ -65,7 +76,7 @@ fn one_seed() {
         Err(_) => 4711,
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("ARAKOON_SEED is {text:?}")),
     };
-    let done = run_traced(Plan::new(seed), std::env::var("ARAKOON_TRACE").is_ok());
+    let done = run_traced(one_plan(seed), std::env::var("ARAKOON_TRACE").is_ok());
     println!("seed {seed}: {}", done.summary());
     assert!(done.failure.is_none(), "{}", done.report());
 }

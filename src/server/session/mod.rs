@@ -28,6 +28,7 @@ use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
 use crate::command::table::{self, Check, Kind, Spec};
+use crate::planted::{Bug, plants};
 use crate::store::StoreError;
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
@@ -227,6 +228,9 @@ impl Session {
                     self.finish_transaction(layout, reply).encode(self.protocol, out);
                 }
                 Gathered::Item => reply.encode(self.protocol, out),
+                Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
+                    reply.encode(self.protocol, out);
+                }
                 Gathered::Clock | Gathered::Known(_) => (),
             }
         }

@@ -14,6 +14,7 @@ use crate::command::batch;
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes, integer_argument};
 use crate::command::table::{Kind, Spec};
+use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
 use crate::store::keyspace::{DATABASES, View};
 
@@ -132,7 +133,13 @@ impl Session {
             self.watches.clear();
             return self.refuse_transaction(&refusal, &transaction, out);
         }
-        let watches = std::mem::take(&mut self.watches);
+        let mut watches = std::mem::take(&mut self.watches);
+        if plants(Bug::WatchComparedEarly) {
+            if !unchanged(&watches, backend) {
+                return self.emit(Reply::NullArray, out);
+            }
+            watches.clear();
+        }
         if all_writes {
             let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
             batch::encode_transaction(&mut self.items, &watches, calls);
@@ -288,6 +295,18 @@ impl Session {
         let key = transaction.queue.iter().find_map(Queued::first_key);
         self.emit(refusal.reply(key), out)
     }
+}
+
+/// What [`Bug::WatchComparedEarly`] does instead of leaving it to the log.
+fn unchanged(watches: &[batch::Watch], backend: &dyn Backend) -> bool {
+    let mut same = true;
+    let viewed = backend.with_rows(&mut |rows| {
+        same = watches.iter().all(|watch| {
+            let version = View::open(rows, watch.db, 0).and_then(|view| view.version(&watch.key));
+            version.is_ok_and(|version| version == watch.version)
+        });
+    });
+    viewed.is_ok() && same
 }
 
 /// SELECT's argument.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::meta::{Database, Meta};
 use super::{PREFIX_BYTES, Stored, TAG_KEY, Version, prefix, with_key_row};
+use crate::planted::{Bug, plants};
 use crate::store::keyspace::Header;
 use crate::store::{Rows, StoreError};
 
@@ -109,6 +110,9 @@ impl<'a> View<'a> {
             return false;
         }
         if header.gone_at(self.now_ms) {
+            if plants(Bug::ExpiryByReadersClock) {
+                return false;
+            }
             self.due.set(true);
         }
         true
