@@ -76,6 +76,9 @@ pub fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     for warning in options.config.warnings() {
         tracing::warn!("{warning}");
     }
+    if let Some(ppm) = clock::test_drift_ppm() {
+        tracing::warn!(ppm, "the boot clock drifts, as a test asks; never for real data");
+    }
     end_the_process_on_panic();
     let fatal: Fatal = Arc::new(|reason| {
         tracing::error!("{reason}");

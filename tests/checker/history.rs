@@ -49,7 +49,7 @@ pub struct History {
     lists: BTreeMap<u32, Vec<usize>>,
     once: BTreeMap<u32, usize>,
     brief: Expiring,
-    registers: Registers,
+    pub registers: Registers,
     graph: Graph,
     /// The last operation that was answered on each connection: the next one comes behind it, also
     /// when both were sent together.
