@@ -99,3 +99,24 @@ impl Expiring {
         Ok(())
     }
 }
+
+#[test]
+fn a_key_is_there_until_its_deadline_and_never_back() {
+    let see = |reads: &[(u64, u64, bool)]| {
+        let mut keys = Expiring::default();
+        let set = Reply::Array(vec![Reply::OK, Reply::Integer(1_100)]);
+        keys.take_set(0, 100, &set, 1)?;
+        for (op, (clock_asked_ms, clock_ms, there)) in reads.iter().enumerate() {
+            let asked_us = 10 * (op as u64 + 1);
+            let (clock_asked_ms, clock_ms) = (*clock_asked_ms, *clock_ms);
+            let times = (asked_us, asked_us + 1);
+            let get = Get { op, set: 0, times, clock_asked_ms, clock_ms };
+            keys.take_get(get, &if *there { Reply::bulk("1") } else { Reply::Null })?;
+        }
+        Ok::<(), super::Violation>(())
+    };
+    assert!(see(&[(1_000, 1_050, true), (1_000, 1_200, false)]).is_ok());
+    assert!(see(&[(1_000, 1_050, false)]).is_err(), "gone too early");
+    assert!(see(&[(1_150, 1_200, true)]).is_err(), "there too long");
+    assert!(see(&[(1_000, 1_200, false), (1_000, 1_200, true)]).is_err(), "back again");
+}

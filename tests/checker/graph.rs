@@ -187,3 +187,58 @@ fn unordered(after: &[Vec<usize>]) -> Option<Vec<usize>> {
     cycle.reverse();
     Some(cycle)
 }
+
+#[test]
+fn an_old_value_after_a_newer_one_was_acknowledged_is_a_cycle() {
+    let check = |read: Access, asked_us: u64| {
+        let mut graph = Graph::default();
+        let object = ('l', 0);
+        for (op, access, times) in
+            [(0, Access::Write(1), (0, 1)), (1, Access::Write(2), (2, 3)), (2, read, (asked_us, 9))]
+        {
+            graph.access(op, object, access).expect("versions are made once");
+            graph.time(op, times.0, Some(times.1));
+        }
+        graph.check(|op| op.to_string()).map_err(|violation| violation.check)
+    };
+    assert_eq!(check(Access::Read(2), 4), Ok(()));
+    assert_eq!(check(Access::Read(1), 4), Err("strict serializability"));
+    // Asked before the newer one was answered, it may stand before it.
+    assert_eq!(check(Access::Read(1), 3), Ok(()));
+}
+
+#[test]
+fn reads_of_two_objects_must_fit_one_moment() {
+    let check = |first: u64, second: u64| {
+        let mut graph = Graph::default();
+        for (op, accesses) in [
+            (0, [(('l', 0), Access::Write(1)), (('l', 1), Access::Write(1))]),
+            (1, [(('l', 0), Access::Write(2)), (('l', 1), Access::Write(2))]),
+            (2, [(('l', 0), Access::Read(first)), (('l', 1), Access::Read(second))]),
+        ] {
+            for (object, access) in accesses {
+                graph.access(op, object, access).expect("versions are made once");
+            }
+            graph.time(op, 0, None);
+        }
+        graph.check(|op| op.to_string()).is_ok()
+    };
+    assert!(check(0, 0) && check(1, 1) && check(2, 2));
+    assert!(!check(1, 2) && !check(2, 1) && !check(0, 1));
+}
+
+#[test]
+fn a_given_order_counts_and_no_version_is_made_twice() {
+    let mut graph = Graph::default();
+    for (op, version) in [(0, 2), (1, 1)] {
+        graph.access(op, ('l', 0), Access::Read(version)).expect("reads are no makers");
+        graph.time(op, 0, None);
+    }
+    graph.access(2, ('l', 0), Access::Write(2)).expect("made once");
+    graph.time(2, 0, None);
+    assert!(graph.check(|op| op.to_string()).is_ok());
+    // A connection that saw the second version must not see the first one afterwards.
+    graph.order(0, 1);
+    assert!(graph.check(|op| op.to_string()).is_err());
+    assert!(graph.access(3, ('l', 0), Access::Write(2)).is_err());
+}
