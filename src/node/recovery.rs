@@ -113,7 +113,8 @@ pub fn open(
     let seat = usize::from(settings.paxos.node.0);
     let in_head = newest.as_ref().and_then(|head| head.members.get(seat).copied());
     let above_all = above.max(in_head.unwrap_or_default());
-    let (mut log, mut found) = open_log(disk, &log_directory, &settings, fresh, above_all, above)?;
+    let lives = Lives { fresh, lowest: above_all, above, seed };
+    let (mut log, mut found) = open_log(disk, &log_directory, &settings, lives)?;
     let incarnation = found.identity.incarnation;
 
     if let Some(head) = &newest {
@@ -174,13 +175,21 @@ pub fn open(
     Ok(OpenedNode { log, heads, store, applier, start })
 }
 
+/// What the life of a node without a log is made from.
+struct Lives {
+    fresh: Incarnation,
+    /// It must be above this.
+    lowest: Incarnation,
+    /// A log of this life or a lower one that never had a vote is of no use any more.
+    above: Incarnation,
+    seed: u64,
+}
+
 fn open_log(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     settings: &NodeSettings,
-    fresh: Incarnation,
-    lowest: Incarnation,
-    above: Incarnation,
+    Lives { fresh, lowest, above, seed }: Lives,
 ) -> Result<(TransactionLog, transaction_log::Recovered), StartError> {
     let known = TransactionLog::read_identity(&**disk, directory)?;
     let open = || {
@@ -202,11 +211,20 @@ fn open_log(
         node_name: settings.node_name.clone(),
         incarnation: match plants(Bug::LifeReused) {
             true => Incarnation(1),
-            false => fresh.max(Incarnation(lowest.0.saturating_add(1))),
+            false => life_above(lowest, fresh, seed),
         },
     };
     TransactionLog::create(disk.clone(), directory, &settings.log, identity)?;
     Ok(open()?)
+}
+
+/// A life that this seat never had. Usually that is the fresh one, made of the wall clock and chance.
+/// With a wall clock that went back it is above those that the others know, and not the very next
+/// number: a machine that loses its disk again would take that one again, and with it the votes of a
+/// node that is gone.
+fn life_above(lowest: Incarnation, fresh: Incarnation, seed: u64) -> Incarnation {
+    let beyond = lowest.0.saturating_add(1).saturating_add(seed >> 32);
+    if fresh > lowest { fresh } else { Incarnation(beyond) }
 }
 
 /// The log starts anew behind a head.
@@ -316,4 +334,19 @@ fn admissions(
         from = entries.last().map_or(last, |entry| entry.index).next();
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The simulator found it: with a wall clock that had gone back, a machine that lost its disk
+    /// twice took the number above the one known both times, and was taken for the node it had been.
+    #[test]
+    fn a_life_is_not_had_twice() {
+        let known = Incarnation(1 << 60);
+        let lives = [1, 2].map(|start| life_above(known, Incarnation(5), start << 40));
+        assert!(lives[0] > known && lives[1] > known && lives[0] != lives[1]);
+        assert_eq!(life_above(known, Incarnation(1 << 61), 7), Incarnation(1 << 61));
+    }
 }

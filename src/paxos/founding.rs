@@ -40,8 +40,14 @@ impl Replica {
 
     pub(super) fn on_hail(&mut self, from: NodeId, incarnation: Incarnation) {
         let members = self.state.members.clone();
+        // A leader that follows a later life, which lost its disk before it was admitted, hears no
+        // earlier one: that one must know, or it would wait for ever.
+        let newest = self.newest_heard(from);
         // Not before it is on disk: a founder that forgot it could found a second time.
-        self.after_saves(Deferred::Send(from, Message::Standing { to: incarnation, members }));
+        self.after_saves(Deferred::Send(
+            from,
+            Message::Standing { to: incarnation, members, newest },
+        ));
     }
 
     pub(super) fn on_standing(
@@ -50,6 +56,7 @@ impl Replica {
         incarnation: Incarnation,
         to: Incarnation,
         members: Vec<Incarnation>,
+        newest: Incarnation,
     ) {
         if to != self.settings.incarnation {
             return;
@@ -57,7 +64,7 @@ impl Replica {
         if !self.state.members.is_empty() {
             // It joined by what a node said that had not heard of a later life yet.
             let seat = usize::from(self.settings.node.0);
-            let known = members.get(seat).copied().unwrap_or_default();
+            let known = members.get(seat).copied().unwrap_or_default().max(newest);
             if !self.state.voting && known > self.settings.incarnation {
                 self.event(Event::Outlived { above: known });
             }

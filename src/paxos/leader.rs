@@ -302,6 +302,14 @@ impl Replica {
         self.send(to, Message::Accept { ballot, previous, entries, chosen, adopted });
     }
 
+    /// The newest life of a seat that this node has heard from or knows to be admitted.
+    pub(super) fn newest_heard(&self, node: NodeId) -> Incarnation {
+        let known = self.latest_incarnation(node);
+        let Role::Leader(leading) = &self.role else { return known };
+        let progress = leading.progress.iter().find(|progress| progress.node == node);
+        progress.map_or(known, |progress| progress.incarnation.max(known))
+    }
+
     fn leads(&self, ballot: Ballot) -> bool {
         matches!(&self.role, Role::Leader(leading) if leading.ballot == ballot)
     }

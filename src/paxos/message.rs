@@ -19,6 +19,8 @@ pub enum Message {
         to: Incarnation,
         /// The life of each seat; empty: the sender is empty as well.
         members: Vec<Incarnation>,
+        /// The newest life of the asker's seat that the sender has heard from, admitted or not.
+        newest: Incarnation,
     },
     /// Every configured node was empty: these lives found the cluster.
     Found {
@@ -180,8 +182,10 @@ impl Message {
         };
         match self {
             Message::Hail | Message::Canvass { .. } => true,
-            Message::Standing { members, .. } => {
-                (members.is_empty() || members.len() == seats) && members.iter().all(life)
+            Message::Standing { members, newest, .. } => {
+                life(newest)
+                    && (members.is_empty() || members.len() == seats)
+                    && members.iter().all(life)
             }
             Message::Found { members } => members.len() == seats && members.iter().all(life),
             Message::CanvassReply { round, .. } => *round <= COUNT_MAX,

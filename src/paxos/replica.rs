@@ -267,7 +267,9 @@ impl Replica {
         }
         match message {
             Message::Hail => self.on_hail(from, incarnation),
-            Message::Standing { to, members } => self.on_standing(from, incarnation, to, members),
+            Message::Standing { to, members, newest } => {
+                self.on_standing(from, incarnation, to, members, newest);
+            }
             Message::Found { members } => self.on_found(members),
             // Nothing else reaches a node that does not know its cluster yet.
             _ if self.state.members.is_empty() => {}

@@ -53,7 +53,7 @@ fn a_wiped_node_waits_for_what_its_earlier_life_may_have_granted() {
         Replica::new(Settings { incarnation: life, ..settings(2) }, Recovered::default(), 1, 0);
     let members = vec![Incarnation(2); SEATS];
     let leader = NodeId(0);
-    let standing = Message::Standing { to: life, members };
+    let standing = Message::Standing { to: life, members, newest: Incarnation(0) };
     replica.receive(1_000, leader, Incarnation(2), standing);
     settle(&mut replica, 1_000);
     let reign = ballot(1, 0);
@@ -225,7 +225,11 @@ fn any_message() -> impl Strategy<Value = Message> {
     let run = || any_position().prop_flat_map(|previous| (Just(previous), any_entries(previous)));
     prop_oneof![
         Just(Message::Hail),
-        (any_life(), members()).prop_map(|(to, members)| Message::Standing { to, members }),
+        (any_life(), members(), any_life()).prop_map(|(to, members, newest)| Message::Standing {
+            to,
+            members,
+            newest
+        }),
         members().prop_map(|members| Message::Found { members }),
         number().prop_map(|attempt| Message::Canvass { attempt }),
         (number(), any::<bool>(), number()).prop_map(|(attempt, willing, round)| {

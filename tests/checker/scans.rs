@@ -196,17 +196,14 @@ impl Scans {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reply(cursor: &str, members: &[u32]) -> Outcome {
+#[test]
+fn what_was_there_comes_once_and_what_was_not_never() {
+    let reply = |cursor: &str, members: &[u32]| {
         let keys = members.iter().map(|member| Reply::bulk(format!("scan0:{member}"))).collect();
         Outcome::Reply(Reply::Array(vec![Reply::bulk(cursor.to_owned()), Reply::Array(keys)]))
-    }
-
-    /// Keys 0 and 1 are there all the time, 2 was deleted before, 3 while the scan runs.
-    fn scan(steps: &[(&str, &[u32])]) -> Checked<()> {
+    };
+    // Keys 0 and 1 are there all the time, 2 was deleted before, 3 while the scan runs.
+    let scan = |steps: &[(&str, &[u32])]| {
         let mut scans = Scans::default();
         for member in 0..4 {
             scans.ask_set(0, member, 0);
@@ -219,17 +216,13 @@ mod tests {
         for (cursor, members) in steps {
             scans.heard_step(scan, &reply(cursor, members), 6)?;
         }
-        Ok(())
-    }
-
-    #[test]
-    fn what_was_there_comes_once_and_what_was_not_never() {
-        assert!(scan(&[("7", &[0]), ("0", &[1])]).is_ok());
-        assert!(scan(&[("0", &[0, 1, 3])]).is_ok());
-        assert!(scan(&[("7", &[0])]).is_ok(), "not at its end yet");
-        assert!(scan(&[("0", &[0])]).is_err(), "misses 1");
-        assert!(scan(&[("7", &[0, 1]), ("0", &[1])]).is_err(), "1 twice");
-        assert!(scan(&[("0", &[0, 1, 2])]).is_err(), "2 is gone");
-        assert!(scan(&[("0", &[0, 1, 9])]).is_err(), "9 was never set");
-    }
+        Checked::Ok(())
+    };
+    assert!(scan(&[("7", &[0]), ("0", &[1])]).is_ok());
+    assert!(scan(&[("0", &[0, 1, 3])]).is_ok());
+    assert!(scan(&[("7", &[0])]).is_ok(), "not at its end yet");
+    assert!(scan(&[("0", &[0])]).is_err(), "misses 1");
+    assert!(scan(&[("7", &[0, 1]), ("0", &[1])]).is_err(), "1 twice");
+    assert!(scan(&[("0", &[0, 1, 2])]).is_err(), "2 is gone");
+    assert!(scan(&[("0", &[0, 1, 9])]).is_err(), "9 was never set");
 }

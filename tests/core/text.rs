@@ -47,7 +47,7 @@ pub fn message(message: &Message) -> String {
     let name = message.name();
     match message {
         Message::Hail => name.into(),
-        Message::Standing { to, members } => format!("{name} to life {to}: {}", lives(members)),
+        Message::Standing { to, members, .. } => format!("{name} to life {to}: {}", lives(members)),
         Message::Found { members } => format!("{name} {}", lives(members)),
         Message::Canvass { .. } => name.into(),
         Message::CanvassReply { willing, .. } => format!("{name} willing={willing}"),
