@@ -96,6 +96,56 @@ fn an_admission_known_to_be_chosen_holds_after_a_restart() {
     assert_eq!(replica.state().members, members, "the second one is not chosen yet");
 }
 
+/// The simulator found it: a leader had heard a later life of a seat, which lost its disk before it
+/// was admitted. It dropped what the next one said, whose number was lower, and nobody told it.
+#[test]
+fn a_life_below_one_that_was_never_admitted_is_told_so() {
+    let mut leader = founded(0);
+    let mut now_us = 0;
+    while !leader.is_leader() {
+        now_us += 1_000;
+        leader.tick(now_us);
+        for (to, message) in settle(&mut leader, now_us) {
+            let answer = match message {
+                Message::Canvass { attempt } => {
+                    Message::CanvassReply { attempt, willing: true, round: 0 }
+                }
+                Message::Prepare { ballot } => Message::Promise {
+                    ballot,
+                    accepted: Ballot::ZERO,
+                    last: Position::default(),
+                    base: Index(0),
+                    chosen: Index(0),
+                    time_ms: 0,
+                },
+                _ => continue,
+            };
+            leader.receive(now_us, to, Incarnation(2), answer);
+        }
+    }
+    let (ballot, seat) = (leader.state().promised, NodeId(2));
+    let reply = Message::HeartbeatReply {
+        ballot,
+        sent_at_us: now_us,
+        granted: false,
+        index: Index(0),
+        vote: false,
+    };
+    leader.receive(now_us, seat, Incarnation(9), reply);
+    leader.receive(now_us, seat, Incarnation(5), Message::Hail);
+    let mut answers = settle(&mut leader, now_us).into_iter().filter(|(to, _)| *to == seat);
+    let standing = answers.find(|(_, message)| matches!(message, Message::Standing { .. }));
+    let (_, standing) = standing.expect("a Hail is answered");
+
+    let life = Incarnation(5);
+    let state = DurableState { members: vec![Incarnation(2); SEATS], ..Default::default() };
+    let recovered = Recovered { state, ..Recovered::default() };
+    let mut learner = Replica::new(Settings { incarnation: life, ..settings(2) }, recovered, 1, 0);
+    learner.receive(1_000, NodeId(0), Incarnation(2), standing);
+    let events = learner.take_ready().events;
+    assert_eq!(events, [Event::Outlived { above: Incarnation(9) }]);
+}
+
 /// A disk that read old entries for a follower answers when this node leads no more.
 #[test]
 fn a_late_read_does_not_end_a_campaign() {
