@@ -51,7 +51,7 @@ pub fn apply_batch(
     rows: &mut dyn RowsMut,
 ) -> Result<Applied, ApplyError> {
     let mut batch = Batch::open(batch)?;
-    let mut keyspace = Keyspace::begin(rows, index, batch.stamp_ms)?;
+    let mut keyspace = Keyspace::begin(rows, index, batch.stamp_ms, batch.seed)?;
     // An item takes at least a byte, but its reply more: a made-up count must not reserve much.
     let mut replies = Vec::with_capacity(batch.count.min(4096) as usize);
     let mut head_requested = false;

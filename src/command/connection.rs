@@ -26,6 +26,8 @@ pub enum Connection {
     Info,
     Role,
     Time,
+    Wait,
+    WaitAof,
 }
 
 const fn row(
@@ -222,5 +224,23 @@ pub static COMMANDS: &[Spec] = &[
         &["loading", "stale", "fast"],
         ("server", "2.6.0"),
         "Answers the log's time in seconds and microseconds.",
+    ),
+    row(
+        "wait",
+        3,
+        Connection::Wait,
+        Keys::NONE,
+        &["noscript"],
+        ("generic", "3.0.0"),
+        "Waits until more nodes than this one have all updates so far on disk; answers how many.",
+    ),
+    row(
+        "waitaof",
+        4,
+        Connection::WaitAof,
+        Keys::NONE,
+        &["noscript"],
+        ("generic", "7.2.0"),
+        "As WAIT; answers whether this node and how many others have all updates on disk.",
     ),
 ];

@@ -70,7 +70,9 @@ fn pairs<const N: usize>(pairs: [(&'static str, Reply); N]) -> Reply {
 }
 
 fn info(spec: &'static Spec) -> Reply {
-    let Keys { first, last, step } = spec.keys;
+    // Keys that a number announces have no fixed places.
+    let Keys { first, last, step, .. } =
+        if spec.keys.counted_at == 0 { spec.keys } else { Keys::NONE };
     let numbers = [first, last, step].map(|number| Reply::Integer(i64::from(number)));
     let [first, last, step] = numbers;
     Reply::Array(vec![
@@ -96,6 +98,7 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
     }
     categories.push(match spec.group {
         "string" => "@string",
+        "bitmap" => "@bitmap",
         "generic" | "server" if !matches!(spec.kind, Kind::Connection(_)) => "@keyspace",
         "transactions" => "@transaction",
         _ => "@connection",
@@ -110,22 +113,31 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
 
 /// Where the keys are, in the form that came with Redis 7.
 fn key_specs(spec: &Spec) -> Vec<Reply> {
-    let Keys { first, last, step } = spec.keys;
+    let Keys { first, last, step, counted_at } = spec.keys;
     if spec.keys == Keys::NONE {
         return Vec::new();
     }
-    // There, the last key counts from the first, here from the command's name.
+    // There, places count from where the search begins, here from the command's name.
+    let begin = if counted_at == 0 { first } else { counted_at };
     let last = if last < 0 { last } else { last - first };
     let integer = |number: i32| Reply::Integer(i64::from(number));
     let access: &[&str] =
         if spec.is_write() { &["RW", "access", "update"] } else { &["RO", "access"] };
-    let index = pairs([("index", integer(first))]);
-    let range =
-        pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
+    let index = pairs([("index", integer(begin))]);
+    let (find, found) = if counted_at == 0 {
+        let range =
+            pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
+        ("range", range)
+    } else {
+        let first = integer(first - counted_at);
+        let counted =
+            pairs([("keynumidx", integer(0)), ("firstkey", first), ("keystep", integer(step))]);
+        ("keynum", counted)
+    };
     vec![pairs([
         ("flags", names(access)),
         ("begin_search", pairs([("type", Reply::bulk("index")), ("spec", index)])),
-        ("find_keys", pairs([("type", Reply::bulk("range")), ("spec", range)])),
+        ("find_keys", pairs([("type", Reply::bulk(find)), ("spec", found)])),
     ])]
 }
 

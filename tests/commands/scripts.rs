@@ -1,7 +1,7 @@
 //! Runs the scenarios in `tests/scripts/`: commands against a session and a node of one, replies as
 //! text. `UPDATE_GOLDENFILES=1 cargo test --test commands` writes the replies anew; review the diff.
 //!
-//! A line is a command; `b: get x` is said by client `b`. These are the script's own:
+//! A line is a command; `b: get x` is said by client `b`; `hex=00ff` stands for these bytes. These are the script's own:
 //!
 //! - `_advance MS`: time passes (the clock begins at 1,000,000 ms);
 //! - `_pipe "SET a 1" "GET a"`: sent at once, words split at spaces;
@@ -16,7 +16,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arakoon::server::{Refusal, Session, Shared, Step};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use goldenscript::{Argument, Command, Context, Runner};
 use resp::{ReplyDecoder, Request};
 
@@ -44,9 +44,8 @@ impl Scripts {
             let address = format!("192.168.0.1:{connected}");
             Session::new(Arc::clone(shared), *connected, address, "10.0.0.1:4000".to_owned())
         });
-        let request = |words: Vec<String>| Request {
-            arguments: words.into_iter().map(bytes::Bytes::from).collect(),
-        };
+        let request =
+            |words: Vec<String>| Request { arguments: words.into_iter().map(bytes_of).collect() };
         let mut requests: VecDeque<Request> = requests.into_iter().map(request).collect();
         let mut out = BytesMut::new();
         let mut closed = false;
@@ -57,6 +56,7 @@ impl Scripts {
                 Step::Submit(submission) => {
                     session.complete(self.node.propose(submission), &mut out);
                 }
+                Step::Pause(pause) => self.node.0.lock().stamp_ms += pause.as_millis() as u64,
                 Step::Close => {
                     closed = true;
                     break;
@@ -89,6 +89,16 @@ fn refusal(name: &str) -> Result<Option<Refusal>, Box<dyn Error>> {
         "uncertain" => Refusal::Uncertain,
         other => return Err(format!("no refusal is called {other}").into()),
     }))
+}
+
+/// A word as it is sent.
+fn bytes_of(word: String) -> Bytes {
+    let Some(digits) = word.strip_prefix("hex=") else { return Bytes::from(word) };
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).expect("hexadecimal digits");
+        u8::from_str_radix(pair, 16).expect("two hexadecimal digits for each byte")
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 impl Runner for Scripts {

@@ -181,7 +181,7 @@ impl World {
         let args = commands(op, &kind).remove(0);
         let done = (|| {
             let rows = process.store.read();
-            let view = View::open(&rows, 0, stamp_ms)?;
+            let view = View::open(&rows, 0, stamp_ms, 0)?;
             let spec = table::find(&args[0]).expect("GET and MGET are commands");
             let TableKind::Read(read) = spec.kind else { unreachable!("a read") };
             let mut reply = read(&view, &args)?;
@@ -349,7 +349,7 @@ impl World {
             check: "final state",
             what: error.to_string(),
         };
-        let view = View::open(&rows, 0, 0).map_err(damaged)?;
+        let view = View::open(&rows, 0, 0, 0).map_err(damaged)?;
         for key in keys {
             let stored = view.find(&list_key(key)).map_err(damaged)?;
             let value = stored.map(|stored| stored.content()).unwrap_or_default();

@@ -3,11 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply};
 
-use super::transaction::parse_db;
 use super::{Session, Taken};
 use crate::command::connection::Connection;
 use crate::command::describe;
-use crate::command::parse::{SYNTAX, integer, is, wrong_arity};
+use crate::command::parse::{SYNTAX, integer, is, parse_db, wrong_arity};
 use crate::server::{Backend, info, settings};
 use crate::store::keyspace::Meta;
 
@@ -80,6 +79,9 @@ impl Session {
                 let parts = [now_ms / 1000, microseconds];
                 Reply::Array(parts.map(|part| Reply::bulk(part.to_string())).to_vec())
             }
+            // In a transaction, where nothing waits.
+            Connection::Wait => self.count_synced(args, false, backend),
+            Connection::WaitAof => self.count_synced(args, true, backend),
             // Both are taken before: they need more than this node's own knowledge.
             Connection::Exec | Connection::Watch => {
                 unreachable!("{command:?} is neither queued nor answered here")

@@ -13,14 +13,17 @@ mod client;
 mod local;
 mod read;
 mod transaction;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply, Request};
 
 use self::transaction::Transaction;
+use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
 use super::shared::ClientInfo;
 use super::{Backend, Refusal, Shared, Submission};
@@ -43,6 +46,8 @@ pub enum Step {
     Idle,
     /// Propose this, then call [`Session::complete`] with the outcome, then [`Session::handle`].
     Submit(Submission),
+    /// Send what was encoded, let this much time pass, then call [`Session::handle`] again.
+    Pause(Duration),
     /// Send what was encoded, then close.
     Close,
 }
@@ -55,6 +60,8 @@ enum Taken {
     Later,
     /// It was encoded, and what is gathered must be submitted before anything else.
     Submit,
+    /// It must wait for something that happens by itself; it stays the first of the queue.
+    Pause(Duration),
     /// The conversation is over.
     Close,
 }
@@ -88,6 +95,10 @@ pub struct Session {
     submitted: Option<Submission>,
     /// The request at the head of the queue met a due key and is being read again.
     retry: Option<Retry>,
+    /// What the request at the head of the queue waits for.
+    waiting: Option<Waiting>,
+    /// For reads that answer something random.
+    random: fastrand::Rng,
 }
 
 /// A read that waits for the log's clock.
@@ -104,6 +115,7 @@ impl Session {
     pub fn new(shared: Arc<Shared>, id: u64, address: String, local_address: String) -> Session {
         let client = ClientInfo { address, local_address, protocol: 2, ..ClientInfo::default() };
         shared.enter(id, client);
+        let random = fastrand::Rng::with_seed(shared.seed.wrapping_add(id));
         Session {
             shared,
             id,
@@ -117,6 +129,8 @@ impl Session {
             gathered: Vec::new(),
             submitted: None,
             retry: None,
+            waiting: None,
+            random,
         }
     }
 
@@ -160,6 +174,7 @@ impl Session {
             match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
                     self.retry = None;
+                    self.waiting = None;
                     requests.pop_front();
                 }
                 Taken::Later => return self.submit(),
@@ -167,6 +182,7 @@ impl Session {
                     requests.pop_front();
                     return self.submit();
                 }
+                Taken::Pause(pause) => return Step::Pause(pause),
                 Taken::Close => {
                     requests.clear();
                     return Step::Close;
@@ -297,6 +313,8 @@ impl Session {
             Kind::Read(read) => self.read(spec, read, args, out, backend),
             Kind::Connection(Connection::Exec) => self.exec(out, backend),
             Kind::Connection(Connection::Watch) => self.watch(args, out, backend),
+            Kind::Connection(Connection::Wait) => self.wait(args, false, out, backend),
+            Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
     }

@@ -53,9 +53,9 @@ impl Session {
             }
             call = &prepared;
         }
-        let db = self.db;
+        let (db, seed) = (self.db, self.random.u64(..));
         let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms)?;
+            let view = View::open(rows, db, now_ms, seed)?;
             let reply = read(&view, call)?;
             Ok((reply, view.met_due()))
         });
@@ -149,7 +149,7 @@ impl Session {
         }
         let db = self.db;
         let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms)?;
+            let view = View::open(rows, db, now_ms, 0)?;
             let versions: Result<Vec<_>, StoreError> =
                 args[1..].iter().map(|key| view.version(key)).collect();
             Ok((versions?, view.met_due()))

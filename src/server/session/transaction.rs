@@ -12,10 +12,10 @@ use super::read::NoResult;
 use super::{Gathered, Session, Taken};
 use crate::command::batch;
 use crate::command::connection::Connection;
-use crate::command::parse::{check_command, command_bytes, integer_argument};
+use crate::command::parse::{check_command, command_bytes, parse_db};
 use crate::command::table::{Kind, Spec};
 use crate::server::{Backend, Refusal};
-use crate::store::keyspace::{DATABASES, View};
+use crate::store::keyspace::View;
 
 /// An open MULTI.
 #[derive(Default)]
@@ -219,18 +219,18 @@ impl Session {
             })
             .collect();
         let watches = std::mem::take(&mut self.watches);
-        let start = self.db;
+        let (start, seed) = (self.db, self.random.u64(..));
         let result = self.view(backend, &mut |rows, now_ms| {
             let mut met_due = false;
             for watch in &watches {
-                let view = View::open(rows, watch.db, now_ms)?;
+                let view = View::open(rows, watch.db, now_ms, 0)?;
                 let version = view.version(&watch.key)?;
                 met_due |= view.met_due();
                 if version != watch.version {
                     return Ok((None, met_due));
                 }
             }
-            let mut view = View::open(rows, start, now_ms)?;
+            let mut view = View::open(rows, start, now_ms, seed)?;
             let mut replies = Vec::with_capacity(transaction.queue.len());
             for (Queued { spec, args }, prepared) in transaction.queue.iter().zip(&prepared) {
                 replies.push(match (spec.kind, prepared) {
@@ -242,7 +242,7 @@ impl Session {
                     (Kind::Connection(Connection::Select), _) => {
                         if let Ok(db) = parse_db(&args[1]) {
                             met_due |= view.met_due();
-                            view = View::open(rows, db, now_ms)?;
+                            view = View::open(rows, db, now_ms, seed)?;
                         }
                         None
                     }
@@ -288,11 +288,4 @@ impl Session {
         let key = transaction.queue.iter().find_map(Queued::first_key);
         self.emit(refusal.reply(key), out)
     }
-}
-
-/// SELECT's argument.
-pub(super) fn parse_db(argument: &[u8]) -> Result<u8, Reply> {
-    let number = integer_argument(argument)?;
-    let db = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
-    db.ok_or_else(|| Reply::error("ERR DB index is out of range"))
 }

@@ -23,11 +23,13 @@
 
 mod header;
 mod meta;
+mod range;
 mod view;
 mod writer;
 
 pub use header::{HEADER_BYTES, Header, Stored, Type, Version};
 pub use meta::{DATABASES, Database, Meta, earliest_deadline};
+pub use range::{KeyRange, after_prefix, next_key};
 pub use view::View;
 pub use writer::Keyspace;
 

@@ -17,19 +17,23 @@ pub struct Keyspace<'a> {
     database: usize,
     version: Version,
     changes: u64,
+    /// What anything random in the entry is derived from.
+    seed: u64,
 }
 
 impl<'a> Keyspace<'a> {
-    /// Begins the entry at `index`, stamped `stamp_ms`. The log's clock never goes back.
+    /// Begins the entry at `index`, stamped `stamp_ms`. The log's clock never goes back. Anything
+    /// random is derived from `seed`.
     pub fn begin(
         rows: &'a mut dyn RowsMut,
         index: u64,
         stamp_ms: u64,
+        seed: u64,
     ) -> Result<Keyspace<'a>, StoreError> {
         let mut meta = Meta::read(&*rows)?;
         meta.clock_ms = meta.clock_ms.max(stamp_ms);
         let version = Version { index, place: 0 };
-        Ok(Keyspace { rows, meta, database: 0, version, changes: 0 })
+        Ok(Keyspace { rows, meta, database: 0, version, changes: 0, seed })
     }
 
     /// Writes counts and clock; what the keyspace is after the entry.
@@ -49,6 +53,11 @@ impl<'a> Keyspace<'a> {
         self.database = usize::from(database);
     }
 
+    /// The database that [`Keyspace::select`] chose.
+    pub fn selected(&self) -> u8 {
+        self.database as u8
+    }
+
     /// The log's clock, in ms since the epoch.
     pub fn clock_ms(&self) -> u64 {
         self.meta.clock_ms
@@ -63,7 +72,9 @@ impl<'a> Keyspace<'a> {
     pub fn view(&self) -> View<'_> {
         let clock_ms = self.meta.clock_ms;
         let rows: &dyn Rows = &*self.rows;
-        View::of(rows, self.meta.databases[self.database], clock_ms, clock_ms)
+        // Another one for each item.
+        let seed = self.seed.wrapping_add(u64::from(self.version.place));
+        View::of(rows, self.meta.databases[self.database], clock_ms, clock_ms, seed)
     }
 
     /// The key, if it is there. The row of an expired one is deleted.
@@ -92,6 +103,19 @@ impl<'a> Keyspace<'a> {
     pub fn set_deadline(&mut self, key: &[u8], stored: &Stored, deadline_ms: u64) {
         let header = Header { version: self.version, deadline_ms, ..stored.header };
         self.put(key, header, &stored.content(), Some(&stored.header));
+    }
+
+    /// Gives a key of the selected database what another one is, deadline included. `old`: what
+    /// [`Keyspace::find`] just answered for the key.
+    pub fn put_copy(&mut self, key: &[u8], source: &Stored, old: Option<&Header>) {
+        let header = Header { version: self.version, ..source.header };
+        self.put(key, header, &source.content(), old);
+    }
+
+    /// Lets two databases change places.
+    pub fn swap_databases(&mut self, one: u8, other: u8) {
+        self.changes += 1;
+        self.meta.databases.swap(usize::from(one), usize::from(other));
     }
 
     /// Deletes a key that is there.

@@ -1,7 +1,7 @@
 //! A node of one, without a log: a submission is applied at once.
 
 use arakoon::command::{apply_batch, batch};
-use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission};
+use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced};
 use arakoon::store::{Rows, StoreError};
 use resp::Reply;
 
@@ -32,8 +32,9 @@ pub struct OneNode(pub parking_lot::Mutex<Node>);
 
 impl Backend for OneNode {
     fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
-        read(&self.0.lock().rows);
-        Ok(0)
+        let node = self.0.lock();
+        read(&node.rows);
+        Ok(node.index)
     }
 
     fn lease(&self, _view_index: u64) -> Result<(), Refusal> {
@@ -46,6 +47,11 @@ impl Backend for OneNode {
 
     fn stamp_ms(&self) -> u64 {
         self.0.lock().stamp_ms
+    }
+
+    fn synced(&self) -> Synced {
+        let node = self.0.lock();
+        Synced { here: node.index, others: vec![node.index.saturating_sub(1), node.index] }
     }
 
     fn info(&self) -> NodeInfo {
