@@ -10,6 +10,7 @@ pub mod head;
 pub mod node;
 pub mod paxos;
 pub mod peers;
+pub mod planted;
 pub mod server;
 pub mod store;
 pub mod transaction_log;

@@ -19,9 +19,9 @@ use super::stamp::{OFF_REPORTED_MS, StampClock};
 use super::status::{Role, Status};
 use crate::command::batch;
 use crate::paxos::{
-    Ballot, Entry, Event, Incarnation, Index, NodeId, PlantedBug, Recovered, Replica, Settings,
-    Value,
+    Ballot, Entry, Event, Incarnation, Index, NodeId, Recovered, Replica, Settings, Value,
 };
+use crate::planted::{Bug, plants};
 
 /// Bytes of entries handed to the applier and not applied yet.
 const APPLY_BYTES_MAX: usize = 8 << 20;
@@ -329,8 +329,7 @@ impl Driver {
 
     fn established(&self) -> bool {
         self.lead.is_some_and(|lead| {
-            self.applied.index >= lead.establish
-                || self.settings.plants(PlantedBug::AnswersBeforeEstablished)
+            self.applied.index >= lead.establish || plants(Bug::AnswersBeforeEstablished)
         })
     }
 
@@ -522,9 +521,7 @@ impl Driver {
             false => 0,
         };
         let serving_from = match self.lead {
-            Some(lead) if !self.settings.plants(PlantedBug::AnswersBeforeEstablished) => {
-                lead.establish
-            }
+            Some(lead) if !plants(Bug::AnswersBeforeEstablished) => lead.establish,
             _ => Index(0),
         };
         let stamp_offset_ms = self.clock.offset_ms();

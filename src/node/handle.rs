@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::clock;
 use super::environment::{Input, Submission};
 use super::mailbox::Mailbox;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::store::Store;
 
+/// A boot clock: microseconds that never go back. The machine's, or a simulated one.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// What the driver publishes. The numbers that every read looks at are atomics.
-pub(super) struct Published {
+struct Published {
     serving_until_us: AtomicU64,
     serving_from: AtomicU64,
     stamp_offset_ms: AtomicI64,
@@ -21,7 +23,7 @@ pub(super) struct Published {
 }
 
 impl Published {
-    pub fn new() -> Published {
+    fn new() -> Published {
         Published {
             serving_until_us: AtomicU64::new(0),
             serving_from: AtomicU64::new(0),
@@ -31,7 +33,7 @@ impl Published {
     }
 
     /// In force when this returns.
-    pub fn publish(&self, status: &Arc<Status>) {
+    fn publish(&self, status: &Arc<Status>) {
         // First where a mastership begins, then that it does: who sees the second sees the first.
         // It never goes back, so that the end of a mastership cannot let an older view pass.
         self.serving_from.fetch_max(status.serving_from.0, Ordering::SeqCst);
@@ -44,12 +46,28 @@ impl Published {
 /// A handle on a running node; clones are cheap.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) published: Arc<Published>,
-    pub(super) inbox: Arc<Mailbox<Input>>,
-    pub(super) store: Store,
+    published: Arc<Published>,
+    inbox: Arc<Mailbox<Input>>,
+    store: Store,
+    clock: Clock,
 }
 
 impl Handle {
+    /// A handle on the node whose driver reads that inbox and publishes here.
+    pub fn new(inbox: Arc<Mailbox<Input>>, store: Store, clock: Clock) -> Handle {
+        Handle { published: Arc::new(Published::new()), inbox, store, clock }
+    }
+
+    /// What the driver knows now; in force for every clone when this returns.
+    pub fn publish(&self, status: &Arc<Status>) {
+        self.published.publish(status);
+    }
+
+    /// The boot clock, in microseconds.
+    pub fn boot_us(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// The applied state.
     pub fn store(&self) -> &Store {
         &self.store
@@ -60,7 +78,7 @@ impl Handle {
     pub fn serves(&self, view_index: u64) -> Result<(), Refusal> {
         // A lease that ended while we looked at the clock counts as ended.
         let until_us = self.published.serving_until_us.load(Ordering::SeqCst);
-        if clock::boot_us() < until_us {
+        if self.boot_us() < until_us {
             let from = self.published.serving_from.load(Ordering::SeqCst);
             return match view_index >= from {
                 true => Ok(()),
@@ -84,7 +102,7 @@ impl Handle {
 
     /// The log's clock, as the master estimates it, in milliseconds since the epoch.
     pub fn stamp_ms(&self) -> u64 {
-        let boot_ms = (clock::boot_us() / 1000) as i64;
+        let boot_ms = (self.boot_us() / 1000) as i64;
         let offset_ms = self.published.stamp_offset_ms.load(Ordering::SeqCst);
         boot_ms.saturating_add(offset_ms).max(0) as u64
     }

@@ -22,7 +22,7 @@ use super::applier::{Applier, Frozen};
 use super::clock;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
-use super::handle::{Handle, Published};
+use super::handle::Handle;
 use super::heads::{HeadDirectory, HeadFileError};
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
@@ -154,8 +154,7 @@ impl Node {
             heads,
             fatal: surroundings.fatal,
         };
-        let published = Arc::new(Published::new());
-        let handle = Handle { published: published.clone(), inbox: common.inbox.clone(), store };
+        let handle = Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us));
         let reader = log.reader();
         let preparer = log.preparer();
         let (shared_outbox, keep_bytes) =
@@ -184,7 +183,7 @@ impl Node {
         )?;
         let mut world = World {
             common: common.clone(),
-            published,
+            handle: handle.clone(),
             outbox: shared_outbox,
             close_clients: surroundings.close_clients,
         };
@@ -509,7 +508,7 @@ fn run_housekeeping(
 /// The driver's world.
 struct World {
     common: Common,
-    published: Arc<Published>,
+    handle: Handle,
     outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
     close_clients: Arc<dyn Fn() + Send + Sync>,
 }
@@ -546,7 +545,7 @@ impl Environment for World {
     }
 
     fn publish(&mut self, status: &Arc<Status>) {
-        self.published.publish(status);
+        self.handle.publish(status);
     }
 
     fn close_clients(&mut self) {

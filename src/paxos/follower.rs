@@ -8,8 +8,8 @@ use super::election::contiguous;
 use super::log::Holds;
 use super::message::{Message, is_plausible_index};
 use super::replica::{Deferred, Event, Replica, Role};
-use super::settings::PlantedBug;
 use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position};
+use crate::planted::{Bug, plants};
 
 /// What a replica knows of the leader whose ballot it has promised. Forgotten at a restart.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Replica {
             return;
         }
         let end = previous.index.0 + entries.len() as u64;
-        if self.state.accepted == ballot && self.settings.plants(PlantedBug::LateSyncTruncates) {
+        if self.state.accepted == ballot && plants(Bug::LateSyncTruncates) {
             self.truncate(Index(end.max(self.chosen.0)).next());
         }
         let end = self.merge(previous, entries);
@@ -137,8 +137,7 @@ impl Replica {
 
     fn raise_accepted(&mut self, ballot: Ballot) {
         let Some(adopted) = self.following.adopted else { return };
-        let covers = self.following.matched >= adopted
-            || self.settings.plants(PlantedBug::HalfSyncedOutranks);
+        let covers = self.following.matched >= adopted || plants(Bug::HalfSyncedOutranks);
         if self.state.accepted < ballot && covers {
             // A tail of an older ballot must not lend its length to this one.
             let matched = self.following.matched.max(self.chosen);

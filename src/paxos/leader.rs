@@ -7,8 +7,8 @@
 use super::message::Message;
 use super::quorum::NodeSet;
 use super::replica::{Deferred, Event, ReadRequest, Reader, Replica, Role};
-use super::settings::PlantedBug;
 use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position, Value};
+use crate::planted::{Bug, plants};
 
 /// Entries that a newcomer may lack when it is admitted; its votes still wait until it has them.
 const CAUGHT_UP_WITHIN: u64 = 1000;
@@ -166,7 +166,7 @@ impl Replica {
     pub(super) fn own_vote(&mut self) {
         let Role::Leader(leading) = &self.role else { return };
         let (ballot, end) = (leading.ballot, self.log.last().index);
-        if self.settings.plants(PlantedBug::VoteBeforeSync) {
+        if plants(Bug::VoteBeforeSync) {
             return self.on_own_vote(ballot, end);
         }
         self.after_saves(Deferred::OwnVote(ballot, end));
@@ -268,7 +268,7 @@ impl Replica {
         let HeartbeatGrant { sent_at_us, granted } = grant;
         let last = self.log.last().index;
         let member = self.is_member(from, incarnation);
-        let from_answer = self.settings.plants(PlantedBug::LeaseFromAnswer);
+        let from_answer = plants(Bug::LeaseFromAnswer);
         let now_us = self.now_us;
         if !self.leads(ballot) || sent_at_us > now_us || index > self.log.last().index {
             return;

@@ -31,7 +31,7 @@ pub use leader::FollowerStatus;
 pub use message::Message;
 pub use quorum::{NodeSet, Quorums};
 pub use replica::{Event, NotLeader, ReadRequest, Reader, Ready, Recovered, Replica};
-pub use settings::{CLOCK_RATE_BOUND_PPM, LEASE_US_MAX, PlantedBug, Settings};
+pub use settings::{CLOCK_RATE_BOUND_PPM, LEASE_US_MAX, Settings};
 pub use types::{
     Ballot, DurableState, Entry, Incarnation, Index, NodeId, Position, Save, SaveId, Value,
 };

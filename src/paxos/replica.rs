@@ -18,10 +18,11 @@ use super::leader::{HeartbeatGrant, Leading};
 use super::log::Log;
 use super::message::Message;
 use super::quorum::Quorums;
-use super::settings::{PlantedBug, Settings};
+use super::settings::Settings;
 use super::types::{
     Ballot, DurableState, Entry, Incarnation, Index, NodeId, Position, Save, SaveId, Value,
 };
+use crate::planted::{Bug, plants};
 
 /// What the disk of a node held when it started.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +186,7 @@ impl Replica {
         let Recovered { state, base, last, chosen, runs, admissions } = recovered;
         let log = Log::new(base, last, runs, admissions);
         let quorums = Quorums::new(settings.seats, &settings.zones);
-        let wait_us = match settings.plants(PlantedBug::NoWaitAfterRestart) {
+        let wait_us = match plants(Bug::NoWaitAfterRestart) {
             true => 0,
             false => settings.stretched(state.lease_bound_us),
         };
@@ -255,7 +256,7 @@ impl Replica {
         if !message.is_plausible(seats) {
             return;
         }
-        let over = incarnation < known && !self.settings.plants(PlantedBug::WipedNodeVotes);
+        let over = incarnation < known && !plants(Bug::WipedNodeVotes);
         if over && message != Message::Hail {
             return; // What a life said that is over does not count. Only a Hail tells it so.
         }
@@ -569,7 +570,7 @@ impl Replica {
 
     /// Whether this life may promise, vote and campaign. True only once that is on disk.
     pub(super) fn may_vote(&self) -> bool {
-        self.settings.plants(PlantedBug::WipedNodeVotes) || self.state.voting
+        plants(Bug::WipedNodeVotes) || self.state.voting
     }
 
     /// For how long the oldest save has been waiting for the disk.

@@ -28,9 +28,6 @@ pub struct Settings {
     pub window_bytes_max: usize,
     /// Bytes of durable entries kept in memory.
     pub cache_bytes_max: usize,
-    /// A deliberate fault.
-    #[cfg(feature = "planted-bugs")]
-    pub planted: Option<PlantedBug>,
 }
 
 impl Settings {
@@ -45,8 +42,6 @@ impl Settings {
             chunk_bytes_max: 1 << 20,
             window_bytes_max: 8 << 20,
             cache_bytes_max: 32 << 20,
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
         }
     }
 
@@ -75,36 +70,4 @@ impl Settings {
     pub fn shortened(&self, span_us: u64) -> u64 {
         span_us - span_us.saturating_mul(2 * CLOCK_RATE_BOUND_PPM).div_ceil(1_000_000)
     }
-
-    /// Whether this deliberate fault is switched on. Always false in a release.
-    pub fn plants(&self, bug: PlantedBug) -> bool {
-        #[cfg(feature = "planted-bugs")]
-        return self.planted == Some(bug);
-        #[cfg(not(feature = "planted-bugs"))]
-        {
-            let _ = bug;
-            false
-        }
-    }
-}
-
-/// Deliberate faults, each of which the simulator must find (`docs/testing.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlantedBug {
-    /// A half-synced follower takes the leader's ballot and so outranks a longer log.
-    HalfSyncedOutranks,
-    /// A node that lost its disk votes at once.
-    WipedNodeVotes,
-    /// The leader counts its own vote before its sync.
-    VoteBeforeSync,
-    /// A restarted node promises at once, though it may have granted a lease.
-    NoWaitAfterRestart,
-    /// The leader counts its lease from the answer instead of from the question.
-    LeaseFromAnswer,
-    /// The master answers before its own first entry is applied.
-    AnswersBeforeEstablished,
-    /// A late sync cuts off what was acknowledged after it.
-    LateSyncTruncates,
-    /// The transaction log takes damage in its middle for a torn end.
-    DamageTakenForTornEnd,
 }

@@ -6,7 +6,7 @@ use super::Refusal;
 use crate::store::{Rows, StoreError};
 
 /// The node as its sessions see it. All calls return at once.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Send + Sync {
     /// Calls `read` once with a view of the applied state, in which every entry is there as a whole
     /// or not at all. Returns the index of the last entry in it.
     fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal>;

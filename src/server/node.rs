@@ -21,7 +21,7 @@ use super::session::{Session, Step};
 use super::shared::Shared;
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
-use crate::node::{self, Handle, Outcome, Role, Status, clock};
+use crate::node::{self, Handle, Outcome, Role, Status};
 use crate::paxos::NodeId;
 use crate::store::keyspace::Meta;
 use crate::store::{Rows, StoreError};
@@ -172,7 +172,7 @@ impl Backend for NodeBackend {
     }
 
     fn info(&self) -> NodeInfo {
-        let now_us = clock::boot_us();
+        let now_us = self.handle.boot_us();
         let node = self.config.node(self.seat);
         let base = NodeInfo {
             cluster_id: self.config.cluster.id.clone(),
@@ -355,7 +355,7 @@ impl ConnectionHandler for SessionHandler {
                 self.backend.handle.submit(node::Submission {
                     items,
                     count,
-                    read_at_us: clock::boot_us(),
+                    read_at_us: self.backend.handle.boot_us(),
                     respond: Box::new(move |outcome| answers.push(sender, outcome)),
                 });
                 connection::Step::Wait(Ticket::Outcome(receiver))

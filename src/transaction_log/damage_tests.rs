@@ -107,13 +107,14 @@ fn damage_below_the_synced_offset_stops_with_file_and_offset() {
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn the_planted_bug_skips_damage_below_the_synced_offset() {
-    use super::Options;
     let (disk, starts) = four_records();
     alter(&disk, 1, |bytes| bytes[starts[1] + 100] ^= 1);
-    let options = Options { skip_damage_in_the_middle: true, ..super::tests::options() };
+    crate::planted::plant(Some(crate::planted::Bug::DamageTakenForTornEnd));
+    let options = super::tests::options();
     let shared = std::sync::Arc::new(disk.clone());
     let opened = TransactionLog::open(shared, Path::new(DIRECTORY), &options, "demo", "n1");
     assert_eq!(opened.unwrap().1.last, Index(1));
+    crate::planted::plant(None);
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl TransactionLog {
             });
         }
         remove_unfinished(&*disk, directory)?;
-        let found = recovery::recover(&*disk, directory, options, &identity)?;
+        let found = recovery::recover(&*disk, directory, &identity)?;
         let Found { index, active, state, chosen, tail_cut } = found;
         let recovered = Recovered {
             identity: identity.clone(),

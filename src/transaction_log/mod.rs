@@ -61,19 +61,12 @@ pub struct Options {
     /// Bytes of a segment file; one is made larger for a record that would not fit. From 16 KiB to
     /// 1 GiB, rounded up to whole blocks of 4 KiB.
     pub segment_bytes: u64,
-    /// Planted fault: damage among synced records is cut as if it were a torn tail.
-    #[cfg(feature = "planted-bugs")]
-    pub skip_damage_in_the_middle: bool,
 }
 
 impl Options {
     /// The defaults but for the length of a segment.
     pub fn with_segment_bytes(segment_bytes: u64) -> Self {
-        Options {
-            segment_bytes,
-            #[cfg(feature = "planted-bugs")]
-            skip_damage_in_the_middle: false,
-        }
+        Options { segment_bytes }
     }
 }
 

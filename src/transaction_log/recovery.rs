@@ -15,9 +15,10 @@ use super::index::{Change, LogIndex, Segment, extend_runs};
 use super::log::Active;
 use super::prepare::write_zeros;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_ids, segment_path};
-use super::{Identity, LogError, Options, TailCut};
+use super::{Identity, LogError, TailCut};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::paxos::{DurableState, Index};
+use crate::planted::{Bug, plants};
 
 const WINDOW_BYTES: usize = 1 << 20;
 const RECORD_HEADER: u64 = RECORD_HEADER_BYTES as u64;
@@ -47,7 +48,6 @@ pub(super) fn read_identity(
 pub(super) fn recover(
     disk: &dyn Disk,
     directory: &Path,
-    options: &Options,
     identity: &Identity,
 ) -> Result<Found, LogError> {
     // A segment may have got its name without the directory being synced yet.
@@ -78,7 +78,7 @@ pub(super) fn recover(
         let rest = scan.examine_rest(end)?;
         let synced = scan.synced;
         let limit = if is_last { synced } else { length_bytes };
-        let trusted = !skips_damage(options);
+        let trusted = !plants(Bug::DamageTakenForTornEnd);
         if rest.damaged && end < limit && trusted {
             let reason = format!("{}; everything below byte {limit} had been synced", rest.reason);
             return Err(LogError::damaged(&segment.path, end, reason));
@@ -101,13 +101,6 @@ pub(super) fn recover(
         chosen: replay.chosen,
         tail_cut,
     })
-}
-
-fn skips_damage(_options: &Options) -> bool {
-    #[cfg(feature = "planted-bugs")]
-    return _options.skip_damage_in_the_middle;
-    #[cfg(not(feature = "planted-bugs"))]
-    return false;
 }
 
 fn check_header(

@@ -2,27 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use arakoon::node::Outcome;
 use arakoon::node::environment::Respond;
-use arakoon::node::{Outcome, Refusal};
-use resp::Reply;
-
-/// What a client hears.
-#[derive(Clone, Debug)]
-pub enum Answered {
-    Reply(Reply),
-    Refused(Refusal),
-    /// The connection was never made: nothing was sent.
-    NotConnected,
-    /// The connection was closed after sending.
-    Closed,
-}
 
 /// Whose submission, when and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
-    pub op: usize,
-    /// It only advances the log's clock; then the read is made again.
-    pub clock_only: bool,
+    pub connection: usize,
     /// By the node's boot clock.
     pub read_at_us: u64,
     /// True time.

@@ -1,228 +1,227 @@
-//! Closed-loop clients: each sends one operation, waits, notes what it heard, thinks, and goes on.
+//! Closed-loop clients: each sends some operations together, waits, notes what it heard, thinks,
+//! and goes on, like a library with a pool of one connection.
 
-use arakoon::command::batch::{self, Watch};
-use arakoon::command::table::{self, Kind as TableKind};
-use arakoon::node::{Input, Outcome, Refusal, Submission};
-use arakoon::store::keyspace::{Version, View};
+use std::collections::VecDeque;
+
+use arakoon::node::Outcome;
+use arakoon::store::keyspace::View;
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
-use crate::answers::{Answered, Ticket};
-use crate::history::{Kind, Op, Result as OpResult};
+use crate::answers::Ticket;
+use crate::checker::operation::{elements, heard, list_key, requests};
+use crate::checker::{Conversation, Heard, Kind, Role, Violation};
 use crate::machine::node_of_address;
-use crate::world::{Event, Violation, World};
+use crate::world::{Event, World};
 
 /// After this long a client waits no more.
 const PATIENCE_US: u64 = 8_000_000;
+
+/// What replies are waited for.
+struct Pending {
+    /// `None`: of the connection's beginning.
+    op: Option<usize>,
+    replies: Vec<Reply>,
+    expected: usize,
+}
 
 /// One client.
 pub struct Client {
     /// Where it thinks the master is.
     node: usize,
-    /// The operation it waits for.
-    pub waits_for: Option<usize>,
-    /// What a WATCH saw, to be followed by its EXEC.
-    watched: Option<(u32, u64, Version)>,
+    pub connection: Option<usize>,
+    conversation: Conversation,
+    pending: VecDeque<Pending>,
+    /// Where to go once all pending is heard.
+    go_to: Option<usize>,
+    /// Counts its rounds, so that the patience of an earlier one is recognized.
+    round: u64,
+    /// Its next round is planned.
+    thinks: bool,
     pub stopped: bool,
 }
 
 impl Client {
-    pub fn new(node: usize) -> Client {
-        Client { node, waits_for: None, watched: None, stopped: false }
+    pub fn new(node: usize, role: Role) -> Client {
+        Client {
+            node,
+            connection: None,
+            conversation: Conversation::new(role),
+            pending: VecDeque::new(),
+            go_to: None,
+            round: 0,
+            thinks: true,
+            stopped: false,
+        }
+    }
+
+    pub fn waits(&self) -> bool {
+        !self.pending.is_empty()
     }
 }
 
-fn text(value: impl ToString) -> Bytes {
-    Bytes::from(value.to_string())
-}
-
-/// A list's element is its operation's number in eight digits.
-fn element(op: usize) -> Bytes {
-    Bytes::from(format!("{op:08}"))
-}
-
-fn elements(value: &[u8]) -> Option<Vec<usize>> {
-    if !value.len().is_multiple_of(8) {
-        return None;
-    }
-    value.chunks(8).map(|chunk| std::str::from_utf8(chunk).ok()?.parse().ok()).collect()
-}
-
-pub fn list_key(key: u32) -> Bytes {
-    Bytes::from(format!("list{key}"))
-}
-
-/// The commands of an operation; several are a transaction.
-fn commands(op: usize, kind: &Kind) -> Vec<Vec<Bytes>> {
-    let word = Bytes::from_static;
-    match kind {
-        Kind::Append { key } => vec![vec![word(b"APPEND"), list_key(*key), element(op)]],
-        Kind::AppendBoth { keys } => {
-            let append = |key: u32| vec![word(b"APPEND"), list_key(key), element(op)];
-            vec![append(keys.0), append(keys.1)]
-        }
-        Kind::Get { key } => vec![vec![word(b"GET"), list_key(*key)]],
-        Kind::GetBoth { keys } => {
-            vec![vec![word(b"MGET"), list_key(keys.0), list_key(keys.1)]]
-        }
-        Kind::Increment { key } => vec![vec![word(b"INCR"), text(format!("count{key}"))]],
-        Kind::Count { key } => vec![vec![word(b"GET"), text(format!("count{key}"))]],
-        Kind::Watch { key } => vec![vec![word(b"GET"), text(format!("guard{key}"))]],
-        Kind::Swap { key, seen, .. } => {
-            vec![vec![word(b"SET"), text(format!("guard{key}")), text(seen + 1)]]
-        }
-        Kind::SetAbsent { key } => {
-            vec![vec![word(b"SET"), text(format!("once{key}")), text(op), word(b"NX")]]
-        }
-        Kind::GetOnce { key } => vec![vec![word(b"GET"), text(format!("once{key}"))]],
-        Kind::SetExpiring { ttl_ms } => {
-            let key = text(format!("brief{op}"));
-            vec![vec![word(b"SET"), key, text(op), word(b"PX"), text(ttl_ms)]]
-        }
-        Kind::GetExpiring { set } => vec![vec![word(b"GET"), text(format!("brief{set}"))]],
+fn encode(requests: &[Vec<Bytes>], out: &mut BytesMut) {
+    for request in requests {
+        resp::encode_request(request, out);
     }
 }
 
 impl World {
-    pub fn next_op(&mut self, client: usize) {
-        if self.clients[client].stopped || self.clients[client].waits_for.is_some() {
+    /// A client sends its next operations.
+    pub fn next_ops(&mut self, client: usize) {
+        self.clients[client].thinks = false;
+        if self.clients[client].stopped || self.clients[client].waits() {
             return;
         }
-        let watched = self.clients[client].watched.take();
-        let kind = match watched {
-            Some((key, seen, version)) => Kind::Swap { key, seen, version },
-            None => self.choose_kind(),
+        let mut out = BytesMut::new();
+        let connection = match self.clients[client].connection {
+            Some(connection) => connection,
+            None => self.open_connection(client, &mut out),
         };
-        let op = self.history.ops.len();
-        if let Kind::SetExpiring { .. } = kind {
-            self.history.expiring.push(op);
+        for _ in 0..[1, 1, 1, 1, 2, 4][self.rng.usize(..6)] {
+            let World { plan, now_us, clients, history, rng, .. } = self;
+            let conversation = &mut clients[client].conversation;
+            let kind = plan.workload.choose(*now_us, conversation, history, rng);
+            // What follows depends on the reply.
+            let ends = matches!(kind, Kind::Watch { .. } | Kind::Scan { .. });
+            let op = self.history.ask(client, kind, self.now_us);
+            let requests = requests(op, &self.history.ops[op].kind);
+            encode(&requests, &mut out);
+            let pending = Pending { op: Some(op), replies: Vec::new(), expected: requests.len() };
+            self.clients[client].pending.push_back(pending);
+            if ends {
+                break;
+            }
         }
-        self.history.ops.push(Op {
-            client,
-            kind,
-            asked_us: self.now_us,
-            heard_us: u64::MAX,
-            result: OpResult::Unknown,
-            stamp_ms: 0,
-        });
-        self.clients[client].waits_for = Some(op);
-        let node = self.clients[client].node;
-        let delay_us = 20 + self.delay_us(1_000);
-        self.after(delay_us, Event::Request { node, op });
-        self.after(PATIENCE_US, Event::ClientTimeout { client, op });
+        self.send_to_server(connection, out.freeze());
+        self.clients[client].round += 1;
+        let round = self.clients[client].round;
+        self.after(PATIENCE_US, Event::ClientTimeout { client, round });
     }
 
-    fn choose_kind(&mut self) -> Kind {
-        // Keys change over time, so that values stay small.
-        let epoch = (self.now_us / 5_000_000) as u32 * 100;
-        let lists = self.plan.lists;
-        let key = epoch + self.rng.u32(..lists);
-        let other = epoch + (key - epoch + 1) % lists;
-        let keys = if key < other { (key, other) } else { (other, key) };
-        match self.rng.u8(..20) {
-            0..4 => Kind::Append { key },
-            4..7 => Kind::AppendBoth { keys },
-            7..9 => Kind::Get { key },
-            9..12 => Kind::GetBoth { keys },
-            12 => Kind::Increment { key: self.rng.u32(..2) },
-            13 => Kind::Count { key: self.rng.u32(..2) },
-            14..16 => Kind::Watch { key: self.rng.u32(..2) },
-            16 => Kind::SetAbsent { key: (self.now_us / 300_000) as u32 },
-            17 => Kind::GetOnce { key: (self.now_us / 300_000) as u32 },
-            18 => Kind::SetExpiring { ttl_ms: self.rng.u64(1..3_000) },
-            _ => match self.history.expiring.len() {
-                0 => Kind::SetExpiring { ttl_ms: self.rng.u64(1..3_000) },
-                count => {
-                    let set = self.rng.usize(count.saturating_sub(10)..count);
-                    Kind::GetExpiring { set: self.history.expiring[set] }
+    fn open_connection(&mut self, client: usize, out: &mut BytesMut) -> usize {
+        let connection = self.connect(client, self.clients[client].node);
+        let speaks_resp3 = self.rng.u8(..3) == 0;
+        let client = &mut self.clients[client];
+        client.connection = Some(connection);
+        client.conversation.reconnected();
+        let mut first = Vec::new();
+        if speaks_resp3 {
+            first.push(vec![Bytes::from_static(b"HELLO"), Bytes::from_static(b"3")]);
+        }
+        if client.conversation.role == Role::Stale {
+            first.push(vec![Bytes::from_static(b"READONLY")]);
+        }
+        encode(&first, out);
+        let pending = || Pending { op: None, replies: Vec::new(), expected: 1 };
+        client.pending.extend(first.iter().map(|_| pending()));
+        connection
+    }
+
+    /// A reply reaches a client.
+    pub fn client_gets(&mut self, client: usize, reply: Reply) {
+        let Some(pending) = self.clients[client].pending.front_mut() else {
+            let what = format!("client {client} got {reply:?} and had asked for nothing");
+            return self.violate("answered once", what);
+        };
+        pending.replies.push(reply);
+        if pending.replies.len() < pending.expected {
+            return;
+        }
+        let Some(Pending { op, replies, .. }) = self.clients[client].pending.pop_front() else {
+            return;
+        };
+        match op {
+            Some(op) => {
+                let heard = heard(&self.history.ops[op].kind, replies);
+                self.client_hears(op, heard);
+            }
+            None if matches!(replies[0], Reply::Error(_)) => {
+                // LOADING: the next place may be ready.
+                self.clients[client].go_to = Some(self.rng.usize(..self.plan.seats));
+            }
+            None => {}
+        }
+        if !self.clients[client].waits() {
+            self.end_round(client);
+        }
+    }
+
+    fn client_hears(&mut self, op: usize, heard: Heard) {
+        let client = self.history.ops[op].client;
+        let role = self.clients[client].conversation.role;
+        let seats = self.plan.seats;
+        let result = match &heard {
+            Heard::Reply(_) => {
+                self.acknowledged_since_heal += u64::from(self.healed && role == Role::Main);
+                2
+            }
+            Heard::Refused { master: Some(address) } => {
+                match node_of_address(address) {
+                    Some(node) if node < seats => self.clients[client].go_to = Some(node),
+                    _ => self.violate("redirect", format!("MOVED to {address}")),
                 }
-            },
-        }
-    }
-
-    /// A request reaches a node's session.
-    pub fn request(&mut self, node: usize, op: usize) {
-        if self.history.ops[op].kind.is_read() {
-            return self.read(node, op);
-        }
-        let mut items = BytesMut::new();
-        let commands = commands(op, &self.history.ops[op].kind);
-        match &self.history.ops[op].kind {
-            Kind::Swap { key, version, .. } => {
-                let watch = Watch { db: 0, key: text(format!("guard{key}")), version: *version };
-                let calls = commands.iter().map(|call| (0, &call[..]));
-                batch::encode_transaction(&mut items, &[watch], calls);
+                1
             }
-            Kind::AppendBoth { .. } => {
-                let calls = commands.iter().map(|call| (0, &call[..]));
-                batch::encode_transaction(&mut items, &[], calls);
+            Heard::Refused { master: None } => {
+                self.clients[client].go_to = Some(self.rng.usize(..seats));
+                1
             }
-            _ => batch::encode_command(&mut items, 0, &commands[0]),
-        }
-        self.submit(node, op, items, false);
-    }
-
-    fn submit(&mut self, node: usize, op: usize, items: BytesMut, clock_only: bool) {
-        let asked_at_us = self.now_us;
-        let read_at_us = self.machines[node].clock.now_us(asked_at_us);
-        let ticket = Ticket { op, clock_only, read_at_us, asked_at_us };
-        let respond = self.answers.respond(ticket);
-        let submission = Submission { items: items.freeze(), count: 1, read_at_us, respond };
-        self.input(node, Input::Submission(submission));
-    }
-
-    /// As a session reads: take a view, read, then check the lease, then reply.
-    fn read(&mut self, node: usize, op: usize) {
-        let clock_us = self.machines[node].clock.now_us(self.now_us);
-        let life = self.machines[node].life;
-        let kind = self.history.ops[op].kind.clone();
-        let Some(process) = self.process(node) else { return };
-        let stamp_ms = (clock_us / 1000).saturating_add_signed(process.status.stamp_offset_ms);
-        let args = commands(op, &kind).remove(0);
-        let done = (|| {
-            let rows = process.store.read();
-            let view = View::open(&rows, 0, stamp_ms, 0)?;
-            let spec = table::find(&args[0]).expect("GET and MGET are commands");
-            let TableKind::Read(read) = spec.kind else { unreachable!("a read") };
-            let mut reply = read(&view, &args)?;
-            if let Kind::Watch { .. } = kind {
-                let Version { index, place } = view.version(&args[1])?;
-                let version = vec![Reply::Integer(index as i64), Reply::Integer(i64::from(place))];
-                reply = Reply::Array(vec![reply, Reply::Array(version)]);
-            }
-            Ok::<_, arakoon::store::StoreError>((reply, view.met_due(), rows.applied()))
-        })();
-        match done {
-            Ok((_, true, _)) => {
-                // Neither surely there nor surely gone: the log's clock decides, then once more.
-                let mut items = BytesMut::new();
-                batch::encode_clock(&mut items);
-                self.submit(node, op, items, true);
-            }
-            Ok((reply, false, view)) => {
-                let delay_us = self.delay_us(2_000);
-                self.after(delay_us, Event::ReadCheck { node, life, op, reply, view });
-            }
-            Err(error) => {
-                process.failed.get_or_insert(error.to_string());
-                self.after(0, Event::Answer { op, answer: Answered::Closed });
-                self.end_if_failed(node);
-            }
-        }
-    }
-
-    /// The lease must hold after reading, and the view must be one of this mastership.
-    pub fn check_read(&mut self, node: usize, op: usize, reply: Reply, view: u64) {
-        let clock_us = self.machines[node].clock.now_us(self.now_us);
-        let Some(process) = self.process(node) else { return };
-        let status = &process.status;
-        let serves = clock_us < status.serving_until_us && view >= status.serving_from.0;
-        let answer = match serves {
-            true => Answered::Reply(reply),
-            false => Answered::Refused(process.status.refusal.clone()),
+            Heard::Unknown => 0,
         };
-        let delay_us = 20 + self.delay_us(1_000);
-        self.after(delay_us, Event::Answer { op, answer });
+        self.note(254, "client hears", (op as u64, result));
+        let line = self.clients[client].connection.map(|connection| connection as u64);
+        let told = self.history.hear(op, self.now_us, heard, self.clock_ms, line);
+        if let Err(violation) = told {
+            self.violation.get_or_insert(violation);
+        }
+        let World { clients, history, rng, .. } = self;
+        clients[client].conversation.heard(history, op, rng);
+    }
+
+    /// All is answered.
+    fn end_round(&mut self, client: usize) {
+        let mut pause_us = self.plan.think_us;
+        if let Some(node) = self.clients[client].go_to.take() {
+            pause_us = if node == self.clients[client].node { 20_000 } else { 2_000 };
+            if let Some(connection) = self.clients[client].connection.take() {
+                self.close_by_client(connection);
+            }
+            self.clients[client].node = node;
+        }
+        let delay_us = self.rng.u64(..=2 * pause_us);
+        if !std::mem::replace(&mut self.clients[client].thinks, true) {
+            self.after(delay_us, Event::ClientNext { client });
+        }
+    }
+
+    /// The connection is gone. `sent`: what was asked for may have reached the node.
+    pub fn client_disconnected(&mut self, client: usize, sent: bool) {
+        self.clients[client].connection = None;
+        self.clients[client].go_to = None;
+        for Pending { op, .. } in std::mem::take(&mut self.clients[client].pending) {
+            if let Some(op) = op {
+                let heard = if sent { Heard::Unknown } else { Heard::Refused { master: None } };
+                self.client_hears(op, heard);
+            }
+        }
+        self.clients[client].conversation.reconnected();
+        self.clients[client].go_to = Some(self.rng.usize(..self.plan.seats));
+        self.end_round(client);
+    }
+
+    pub fn client_gives_up(&mut self, client: usize, round: u64) {
+        if self.clients[client].waits() && self.clients[client].round == round {
+            self.cut_client(client);
+        }
+    }
+
+    /// The connection breaks; the node's end notices later.
+    pub fn cut_client(&mut self, client: usize) {
+        if let Some(connection) = self.clients[client].connection {
+            self.close_by_client(connection);
+            self.client_disconnected(client, true);
+        }
     }
 
     /// Looks at what drivers and appliers answered.
@@ -234,30 +233,14 @@ impl World {
 
     pub fn take_answer(&mut self, node: usize, ticket: Ticket, outcome: Option<Outcome>) {
         self.check_bound(node, &ticket, &outcome);
-        let op = ticket.op;
-        let answer = match outcome {
-            None if self.ending => Answered::Closed,
+        match outcome {
+            None if self.ending => {}
             None => {
-                let what = format!("operation {op} was dropped without an answer");
-                return self.violate("answered once", what);
+                let what = format!("connection {} was left without an answer", ticket.connection);
+                self.violate("answered once", what);
             }
-            Some(Ok(_)) if ticket.clock_only => {
-                let delay_us = self.delay_us(100);
-                return self.after(delay_us, Event::Request { node, op });
-            }
-            Some(Ok(mut replies)) if replies.len() == 1 => Answered::Reply(replies.remove(0)),
-            Some(Ok(replies)) => {
-                let what = format!("operation {op} got {} replies", replies.len());
-                return self.violate("answered once", what);
-            }
-            Some(Err(refusal)) => Answered::Refused(refusal),
-        };
-        let answer = match self.rng.u16(..500) {
-            0 => Answered::Closed,
-            _ => answer,
-        };
-        let delay_us = 20 + self.delay_us(1_000);
-        self.after(delay_us, Event::Answer { op, answer });
+            Some(outcome) => self.resume(ticket.connection, outcome),
+        }
     }
 
     /// Refusals come within the promised time by the node's clock, unless it stood still.
@@ -272,72 +255,9 @@ impl World {
             None => return,
         };
         if !paused && took_us > limit_us {
-            let what = format!("operation {} was answered after {took_us} us", ticket.op);
+            let what = format!("connection {} was answered after {took_us} us", ticket.connection);
             self.violate("answered in time", what);
         }
-    }
-
-    /// A node that lost mastership closes its clients' connections, at times before the answers.
-    pub fn close_clients(&mut self, node: usize) {
-        if self.rng.bool() {
-            return;
-        }
-        let at_node = |client: &Client| if client.node == node { client.waits_for } else { None };
-        let open: Vec<usize> = self.clients.iter().filter_map(at_node).collect();
-        for op in open {
-            let delay_us = self.delay_us(500);
-            self.after(delay_us, Event::Answer { op, answer: Answered::Closed });
-        }
-    }
-
-    pub fn client_gives_up(&mut self, client: usize, op: usize) {
-        if self.clients[client].waits_for == Some(op) {
-            self.client_hears(op, Answered::Closed);
-        }
-    }
-
-    pub fn client_hears(&mut self, op: usize, answer: Answered) {
-        let now_us = self.now_us;
-        let client = self.history.ops[op].client;
-        if self.clients[client].waits_for != Some(op) {
-            return;
-        }
-        self.clients[client].waits_for = None;
-        self.history.ops[op].heard_us = now_us;
-        let seats = self.plan.seats;
-        let (result, pause_us) = match answer {
-            Answered::Reply(reply) => {
-                self.acknowledged_since_heal += u64::from(self.healed);
-                (OpResult::Reply(reply), self.plan.think_us)
-            }
-            Answered::Refused(Refusal::Uncertain) => (OpResult::Unknown, 10_000),
-            Answered::Refused(Refusal::Moved { address }) => {
-                match node_of_address(&address) {
-                    Some(node) if node < seats => self.clients[client].node = node,
-                    _ => self.violate("redirect", format!("MOVED to {address}")),
-                }
-                (OpResult::Refused, 2_000)
-            }
-            Answered::Refused(_) | Answered::NotConnected => {
-                self.clients[client].node = self.rng.usize(..seats);
-                (OpResult::Refused, 20_000)
-            }
-            Answered::Closed => {
-                self.clients[client].node = self.rng.usize(..seats);
-                (OpResult::Unknown, 20_000)
-            }
-        };
-        let numbers = (op as u64, matches!(result, OpResult::Reply(_)).into());
-        self.note(254, "client hears", numbers);
-        self.history.ops[op].result = result;
-        if let Err(violation) = self.history.take(op, self.clock_ms) {
-            self.violation.get_or_insert(violation);
-        }
-        if let Some(seen) = self.history.watched(op) {
-            self.clients[client].watched = (self.rng.u8(..10) < 8).then_some(seen);
-        }
-        let delay_us = self.rng.u64(..=2 * pause_us);
-        self.after(delay_us, Event::ClientNext { client });
     }
 
     /// The lists as they are in the end, which every history must fit.
@@ -360,14 +280,5 @@ impl World {
             self.history.final_list(key, list)?;
         }
         Ok(())
-    }
-}
-
-/// The elements in a reply to GET; none for a key that is not there.
-pub fn list_of(reply: &Reply) -> Option<Vec<usize>> {
-    match reply {
-        Reply::Null => Some(Vec::new()),
-        Reply::Bulk(value) => elements(value),
-        _ => None,
     }
 }

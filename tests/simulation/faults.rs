@@ -88,6 +88,10 @@ impl World {
                 self.machines[node].stalled_until_us = self.now_us + us;
             }
             Fault::HandOver => self.input(node, Input::HandOver),
+            Fault::CutClient => {
+                let client = self.rng.usize(..self.clients.len());
+                self.cut_client(client);
+            }
         }
     }
 
@@ -179,7 +183,8 @@ impl World {
         let kept = self.rng.usize(..=self.machines[node].engine.unflushed());
         let machine = &mut self.machines[node];
         self.ending = true;
-        machine.process = None;
+        let ends = machine.process.take().map(|process| process.sessions.ends);
+        let mut ends: Vec<usize> = ends.into_iter().flatten().map(|(end, _)| end).collect();
         machine.life += 1;
         machine.paused_until_us = 0;
         machine.paused_lately_us = self.now_us;
@@ -198,6 +203,9 @@ impl World {
         let life = machine.life;
         self.settle_answers(node);
         self.ending = false;
+        // A machine without power says nothing: clients find out when their patience ends.
+        ends.retain(|_| !power || self.rng.bool());
+        self.end_connections(ends);
         self.note(node, "ended", (u64::from(power), life));
         let delay_us = match self.healed {
             true => 1_000,
@@ -356,5 +364,6 @@ fn name(fault: Fault) -> &'static str {
         Fault::WallJump => "FAULT wall clock jump",
         Fault::DiskStall => "FAULT disk stall",
         Fault::HandOver => "FAULT hand over",
+        Fault::CutClient => "FAULT client cut off",
     }
 }

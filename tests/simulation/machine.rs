@@ -14,6 +14,7 @@ use arakoon::paxos::{DurableState, Incarnation, Index, NodeId, Position, Save, S
 use arakoon::store::{EngineChoice, MemoryEngine, MemoryFile, Store, StoreOptions, StorePlace};
 use arakoon::transaction_log::{Options, TransactionLog};
 
+use crate::connections::Sessions;
 use crate::plan::Plan;
 
 /// Wall time at the start of every run, in milliseconds since the epoch.
@@ -107,6 +108,7 @@ pub struct Process {
     pub heading: VecDeque<HeadWork>,
     pub head_busy: bool,
     pub status: Arc<Status>,
+    pub sessions: Sessions,
     /// Why it must stop.
     pub failed: Option<String>,
 }
@@ -177,6 +179,7 @@ impl Machine {
         let incarnation = start.settings.incarnation;
         let driver = Driver::new(start);
         let status = driver.status().clone();
+        let sessions = Sessions::new(self.node, plan.seats, store.clone(), seed);
         self.process = Some(Process {
             driver,
             log,
@@ -192,6 +195,7 @@ impl Machine {
             heading: VecDeque::new(),
             head_busy: false,
             status,
+            sessions,
             failed: None,
         });
         Ok(())
@@ -204,14 +208,6 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
     paxos.chunk_bytes_max = plan.chunk_bytes;
     paxos.window_bytes_max = plan.window_bytes;
     paxos.cache_bytes_max = plan.cache_bytes;
-    #[allow(unused_mut)]
-    let mut log = Options::with_segment_bytes(plan.segment_bytes);
-    #[cfg(feature = "planted-bugs")]
-    {
-        use arakoon::paxos::PlantedBug;
-        paxos.planted = plan.planted;
-        log.skip_damage_in_the_middle = plan.planted == Some(PlantedBug::DamageTakenForTornEnd);
-    }
     NodeSettings {
         cluster_id: "simulated".to_owned(),
         node_name: format!("n{}", node + 1),
@@ -229,7 +225,7 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
             cache_bytes: if plan.seed.is_multiple_of(2) { 64 << 10 } else { 0 },
             drain_batch_rows: 7,
         },
-        log,
+        log: Options::with_segment_bytes(plan.segment_bytes),
         head_every_bytes: plan.head_every_bytes,
     }
 }

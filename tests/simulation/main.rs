@@ -1,10 +1,11 @@
 //! Whole clusters of the real node code in one thread each, under one seed: see `docs/testing.md`.
 
 mod answers;
+#[path = "../checker/mod.rs"]
+mod checker;
 mod clients;
+mod connections;
 mod faults;
-mod graph;
-mod history;
 mod machine;
 mod node_work;
 mod plan;

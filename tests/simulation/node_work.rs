@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use arakoon::node::environment::{Applied, ApplyJob, HeadJob, ReadPurpose};
+use arakoon::node::environment::{ApplyJob, HeadJob, ReadPurpose};
 use arakoon::node::heads::HeadFileError;
 use arakoon::node::{HeadName, Input, NodeMessage};
 use arakoon::paxos::{Entry, Index, NodeId, NodeSet, Quorums, Save};
@@ -14,7 +14,7 @@ use crate::machine::{ApplyWork, HeadWork, PendingSave};
 use crate::world::{Event, World};
 
 impl World {
-    fn fail(&mut self, node: usize, why: String) {
+    pub fn fail(&mut self, node: usize, why: String) {
         if let Some(process) = self.process(node) {
             process.failed.get_or_insert(why);
         }
@@ -192,7 +192,7 @@ impl World {
             self.check_applied(node, &entry);
             self.clock_ms = self.clock_ms.max(applied.stamp_ms);
         }
-        self.acknowledge(node, &entry, applied);
+        self.acknowledge(node, &entry);
         self.input(node, Input::Applied(applied));
     }
 
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// What was just answered is on the disks of an accept quorum.
-    fn acknowledge(&mut self, node: usize, entry: &Entry, applied: Applied) {
+    fn acknowledge(&mut self, node: usize, entry: &Entry) {
         let answered = self.answers.take();
         if answered.iter().any(|(_, outcome)| matches!(outcome, Some(Ok(_)))) {
             let holds = |seat: &u8| {
@@ -230,9 +230,6 @@ impl World {
             }
         }
         for (ticket, outcome) in answered {
-            if let Some(Ok(_)) = outcome {
-                self.history.ops[ticket.op].stamp_ms = applied.stamp_ms;
-            }
             self.take_answer(node, ticket, outcome);
         }
     }

@@ -5,6 +5,8 @@
 
 use fastrand::Rng;
 
+use crate::checker::Workload;
+
 /// What can be done to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -38,9 +40,11 @@ pub enum Fault {
     DiskStall,
     /// The operator asks the master to hand over.
     HandOver,
+    /// A client's connection breaks.
+    CutClient,
 }
 
-pub const FAULTS: [Fault; 15] = [
+pub const FAULTS: [Fault; 16] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::PowerOne,
@@ -56,6 +60,7 @@ pub const FAULTS: [Fault; 15] = [
     Fault::WallJump,
     Fault::DiskStall,
     Fault::HandOver,
+    Fault::CutClient,
 ];
 
 /// How the network treats messages.
@@ -80,7 +85,8 @@ pub struct Plan {
     pub faults_us: u64,
     pub clients: usize,
     pub think_us: u64,
-    pub lists: u32,
+    pub stale_clients: usize,
+    pub workload: Workload,
     /// Per second of simulated time, for the whole cluster; in the order of [`FAULTS`].
     pub rates: Vec<(Fault, f64)>,
     pub network: Network,
@@ -99,7 +105,7 @@ pub struct Plan {
     pub cache_bytes: usize,
     pub head_chunk_bytes: usize,
     #[cfg(feature = "planted-bugs")]
-    pub planted: Option<arakoon::paxos::PlantedBug>,
+    pub planted: Option<arakoon::planted::Bug>,
 }
 
 impl Plan {
@@ -118,8 +124,9 @@ impl Plan {
             lease_us,
             faults_us: rng.u64(15_000_000..40_000_000),
             clients: rng.usize(2..8),
-            think_us: [2_000, 10_000, 40_000][rng.usize(..3)],
-            lists: rng.u32(2..6),
+            think_us: [3_000, 20_000, 60_000][rng.usize(..3)],
+            stale_clients: [0, 1, 2][rng.usize(..3)],
+            workload: Workload { lists: rng.u32(2..6) },
             rates: Vec::new(),
             network: Network {
                 loss: 0.0,
@@ -157,7 +164,7 @@ impl Plan {
             if rng.f64() < share {
                 let usual = match fault {
                     Fault::KillAll | Fault::PowerAll | Fault::Wipe | Fault::DamageLog => 0.1,
-                    Fault::Partition => 0.5,
+                    Fault::Partition | Fault::CutClient => 0.5,
                     _ => 0.25,
                 };
                 self.rates.push((fault, usual * [0.5, 1.0, 3.0][rng.usize(..3)]));

@@ -2,7 +2,7 @@
 //!
 //! Each runs under the ordinary plans, with the circumstances it needs made more frequent.
 
-use arakoon::paxos::PlantedBug;
+use arakoon::planted::Bug;
 
 use crate::plan::{Fault, Plan};
 use crate::runner::run;
@@ -10,57 +10,57 @@ use crate::runner::run;
 /// Seeds within which each bug must be found.
 const SEEDS_MAX: u64 = 400;
 
-const BUGS: [PlantedBug; 8] = [
-    PlantedBug::HalfSyncedOutranks,
-    PlantedBug::WipedNodeVotes,
-    PlantedBug::VoteBeforeSync,
-    PlantedBug::NoWaitAfterRestart,
-    PlantedBug::LeaseFromAnswer,
-    PlantedBug::AnswersBeforeEstablished,
-    PlantedBug::LateSyncTruncates,
-    PlantedBug::DamageTakenForTornEnd,
+const BUGS: [Bug; 8] = [
+    Bug::HalfSyncedOutranks,
+    Bug::WipedNodeVotes,
+    Bug::VoteBeforeSync,
+    Bug::NoWaitAfterRestart,
+    Bug::LeaseFromAnswer,
+    Bug::AnswersBeforeEstablished,
+    Bug::LateSyncTruncates,
+    Bug::DamageTakenForTornEnd,
 ];
 
 /// The plan of a seed in which the circumstances of a bug are frequent.
-fn plan(seed: u64, bug: PlantedBug) -> Plan {
+fn plan(seed: u64, bug: Bug) -> Plan {
     let mut plan = Plan::new(seed);
     // One node alone keeps no other waiting.
     if plan.seats == 1 {
         plan.seats = 3;
     }
     let mut plan = match bug {
-        PlantedBug::HalfSyncedOutranks => {
+        Bug::HalfSyncedOutranks => {
             plan.chunk_bytes = 1;
             plan.window_bytes = 500;
             plan.at_least(Fault::Partition, 1.0).at_least(Fault::Kill, 1.0)
         }
-        PlantedBug::WipedNodeVotes => {
+        Bug::WipedNodeVotes => {
             plan.restart_us_max = 20_000;
             plan.at_least(Fault::Wipe, 1.0).at_least(Fault::Partition, 1.0)
         }
-        PlantedBug::VoteBeforeSync => plan.at_least(Fault::DiskStall, 1.0),
-        PlantedBug::NoWaitAfterRestart => {
+        Bug::VoteBeforeSync => plan.at_least(Fault::DiskStall, 1.0),
+        Bug::NoWaitAfterRestart => {
             plan.lease_us = 2_000_000;
             plan.restart_us_max = 20_000;
             plan.at_least(Fault::Kill, 1.0).at_least(Fault::Partition, 1.0)
         }
-        PlantedBug::LeaseFromAnswer => {
+        Bug::LeaseFromAnswer => {
             plan.lease_us = 200_000;
             plan.network.late = 0.2;
             plan.network.late_us_max = 300_000;
             plan.at_least(Fault::Partition, 1.0)
         }
-        PlantedBug::AnswersBeforeEstablished => {
+        Bug::AnswersBeforeEstablished => {
             plan.apply_us_max = 10_000;
             plan.at_least(Fault::HandOver, 1.0).at_least(Fault::Kill, 0.5)
         }
-        PlantedBug::LateSyncTruncates => {
+        Bug::LateSyncTruncates => {
             plan.network.late = 0.02;
             plan.network.late_us_max = 300_000;
             plan.network.repeat = 0.2;
             plan
         }
-        PlantedBug::DamageTakenForTornEnd => plan.at_least(Fault::DamageLog, 1.0),
+        Bug::DamageTakenForTornEnd => plan.at_least(Fault::DamageLog, 1.0),
     };
     plan.planted = Some(bug);
     plan
@@ -69,7 +69,7 @@ fn plan(seed: u64, bug: PlantedBug) -> Plan {
 #[test]
 fn planted_bugs_are_found() {
     std::panic::set_hook(Box::new(|_| ())); // An assertion in the node is a way to be found.
-    let search = |bug: PlantedBug| {
+    let search = |bug: Bug| {
         (0..SEEDS_MAX).find_map(|seed| {
             // Not serving is a symptom of many things: a wrong answer must be found.
             let found = run(plan(seed, bug)).failure.filter(|found| found.check != "liveness")?;

@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::checker::Violation;
+use crate::checker::history::{Op, Outcome};
 use crate::plan::Plan;
-use crate::world::{Violation, World};
+use crate::world::World;
 
 /// What a run came to.
 pub struct Done {
@@ -57,6 +59,8 @@ pub fn run(plan: Plan) -> Done {
 /// like any other.
 pub fn run_traced(plan: Plan, live: bool) -> Done {
     let plan_text = format!("{plan:?}");
+    #[cfg(feature = "planted-bugs")]
+    arakoon::planted::plant(plan.planted);
     let mut world = World::new(plan);
     world.trace.live = live;
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
@@ -66,7 +70,7 @@ pub fn run_traced(plan: Plan, live: bool) -> Done {
         let what = text.unwrap_or_else(|| "a panic".to_owned());
         world.violation = Some(Violation { check: "assertion in the node", what });
     }
-    let replied = |op: &&crate::history::Op| matches!(op.result, crate::history::Result::Reply(_));
+    let replied = |op: &&Op| matches!(op.outcome, Outcome::Reply(_));
     Done {
         seed: world.plan.seed,
         trace_hash: world.trace.hash(),

@@ -9,23 +9,16 @@ use std::collections::BinaryHeap;
 use arakoon::node::environment::ReadPurpose;
 use arakoon::node::{Input, NodeMessage};
 use arakoon::paxos::{Ballot, Incarnation};
+use bytes::Bytes;
 use fastrand::Rng;
-use resp::Reply;
 
-use crate::answers::{Answered, Answers};
+use crate::answers::Answers;
+use crate::checker::{History, Role, Violation};
 use crate::clients::Client;
-use crate::history::History;
+use crate::connections::{Connection, EarlierView};
 use crate::machine::{Collector, Effect, Machine, Process};
 use crate::plan::{Fault, Plan};
 use crate::trace::Trace;
-
-/// Something that must not happen.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// Which check found it.
-    pub check: &'static str,
-    pub what: String,
-}
 
 /// What happens at some time.
 pub enum Event {
@@ -75,23 +68,34 @@ pub enum Event {
     },
     ClientTimeout {
         client: usize,
-        op: usize,
+        round: u64,
     },
-    Request {
+    Connect {
         node: usize,
-        op: usize,
+        connection: usize,
     },
-    /// A read has been made; before it is answered the lease is checked.
-    ReadCheck {
+    ToServer {
+        node: usize,
+        connection: usize,
+        bytes: Bytes,
+    },
+    ClosedToServer {
+        node: usize,
+        connection: usize,
+    },
+    /// A session's turn; what it reads may have been there earlier.
+    Serve {
         node: usize,
         life: u64,
-        op: usize,
-        reply: Reply,
-        view: u64,
+        connection: usize,
+        earlier: Option<Box<EarlierView>>,
     },
-    Answer {
-        op: usize,
-        answer: Answered,
+    ToClient {
+        connection: usize,
+        bytes: Bytes,
+    },
+    ClosedToClient {
+        connection: usize,
     },
 }
 
@@ -129,6 +133,7 @@ pub struct World {
     /// Until when messages from one node to another are lost.
     pub blocked_until_us: Vec<Vec<u64>>,
     pub clients: Vec<Client>,
+    pub connections: Vec<Connection>,
     pub history: History,
     pub answers: Answers,
     /// A process is being ended: its answers may be dropped.
@@ -151,7 +156,10 @@ impl World {
         let mut rng = Rng::with_seed(plan.seed);
         let machines: Vec<Machine> =
             (0..plan.seats).map(|node| Machine::new(node, &plan, &mut rng)).collect();
-        let clients = (0..plan.clients).map(|_| Client::new(rng.usize(..plan.seats))).collect();
+        let role = |client| if client < plan.stale_clients { Role::Stale } else { Role::Main };
+        let clients = (0..plan.clients + plan.stale_clients)
+            .map(|client| Client::new(rng.usize(..plan.seats), role(client)))
+            .collect();
         let mut world = World {
             rng,
             now_us: 0,
@@ -161,6 +169,7 @@ impl World {
             durable: vec![Default::default(); plan.seats],
             machines,
             clients,
+            connections: Vec::new(),
             history: History::default(),
             answers: Answers::default(),
             ending: false,
@@ -177,7 +186,7 @@ impl World {
             let after_us = world.rng.u64(..200_000);
             world.after(after_us, Event::Start { node, life: 0 });
         }
-        for client in 0..world.plan.clients {
+        for client in 0..world.clients.len() {
             let after_us = world.rng.u64(..500_000);
             world.after(after_us, Event::ClientNext { client });
         }
@@ -261,7 +270,9 @@ impl World {
     fn target(event: &Event) -> Option<(usize, Option<u64>)> {
         match event {
             Event::Deliver { to, .. } => Some((*to, None)),
-            Event::Request { node, .. } => Some((*node, None)),
+            Event::Connect { node, .. }
+            | Event::ToServer { node, .. }
+            | Event::ClosedToServer { node, .. } => Some((*node, None)),
             Event::Wake { node, life }
             | Event::Tick { node, life }
             | Event::Synced { node, life, .. }
@@ -269,7 +280,7 @@ impl World {
             | Event::Head { node, life }
             | Event::LogRead { node, life, .. }
             | Event::Drain { node, life }
-            | Event::ReadCheck { node, life, .. } => Some((*node, Some(*life))),
+            | Event::Serve { node, life, .. } => Some((*node, Some(*life))),
             _ => None,
         }
     }
@@ -315,26 +326,24 @@ impl World {
                 }
             }
             Event::Fault(fault) => self.strike(fault),
-            Event::ClientNext { client } => self.next_op(client),
-            Event::ClientTimeout { client, op } => self.client_gives_up(client, op),
-            Event::Request { node, op } => self.request(node, op),
-            Event::ReadCheck { node, op, reply, view, .. } => {
-                self.check_read(node, op, reply, view);
+            Event::ClientNext { client } => self.next_ops(client),
+            Event::ClientTimeout { client, round } => self.client_gives_up(client, round),
+            Event::Connect { node, connection } => self.accept(node, connection),
+            Event::ToServer { node, connection, bytes } => {
+                self.receive_at_server(node, connection, &bytes);
             }
-            Event::Answer { op, answer } => self.client_hears(op, answer),
+            Event::ClosedToServer { node, connection } => self.closed_at_server(node, connection),
+            Event::Serve { node, connection, earlier, .. } => self.serve(node, connection, earlier),
+            Event::ToClient { connection, bytes } => self.receive_at_client(connection, &bytes),
+            Event::ClosedToClient { connection } => self.closed_at_client(connection),
         }
     }
 
     /// An event for a process that is not there.
     fn miss(&mut self, event: Event) {
         match event {
-            Event::Request { op, .. } => {
-                let delay_us = self.delay_us(2_000);
-                self.after(delay_us, Event::Answer { op, answer: Answered::NotConnected });
-            }
-            Event::ReadCheck { op, .. } => {
-                let delay_us = self.delay_us(2_000);
-                self.after(delay_us, Event::Answer { op, answer: Answered::Closed });
+            Event::Connect { connection, .. } | Event::ToServer { connection, .. } => {
+                self.refuse_connection(connection);
             }
             _ => {}
         }
@@ -390,6 +399,7 @@ impl World {
             Effect::Collapse(below) => self.collapse(node, below),
             Effect::Publish(status) => {
                 if let Some(process) = self.process(node) {
+                    process.sessions.handle.publish(&status);
                     process.status = status;
                 }
             }
@@ -416,7 +426,7 @@ impl World {
 
     fn quiet(&mut self) -> bool {
         let now_us = self.now_us;
-        let busy = self.clients.iter().any(|client| client.waits_for.is_some());
+        let busy = self.clients.iter().any(Client::waits);
         let mut applied = Vec::new();
         let mut masters = 0;
         for machine in &self.machines {

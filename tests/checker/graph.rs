@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::Object;
-use crate::world::Violation;
+use super::{Checked, Violation};
+
+/// Something with versions: its kind and its number.
+pub type Object = (char, u32);
 
 /// What an operation did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +34,12 @@ pub struct Graph {
     made: BTreeMap<(usize, Object), u64>,
     /// Asked, and answered if that is known.
     times: BTreeMap<usize, (u64, Option<u64>)>,
+    /// What is known to come before what for another reason.
+    orders: Vec<(usize, usize)>,
 }
 
 impl Graph {
-    pub fn access(&mut self, op: usize, object: Object, access: Access) -> Result<(), Violation> {
+    pub fn access(&mut self, op: usize, object: Object, access: Access) -> Checked<()> {
         let versions = self.objects.entry(object).or_default();
         match access {
             Access::Read(version) => versions.readers.push((version, op)),
@@ -63,8 +67,13 @@ impl Graph {
         self.times.entry(op).or_insert((asked_us, heard_us));
     }
 
+    /// One operation comes before another, whatever their times say.
+    pub fn order(&mut self, before: usize, after: usize) {
+        self.orders.push((before, after));
+    }
+
     /// Whether there is an order of all operations that fits.
-    pub fn check(&self, describe: impl Fn(usize) -> String) -> Result<(), Violation> {
+    pub fn check(&self, describe: impl Fn(usize) -> String) -> Checked<()> {
         let ops: Vec<usize> = self.times.keys().copied().collect();
         let place: BTreeMap<usize, usize> =
             ops.iter().enumerate().map(|(place, op)| (*op, place)).collect();
@@ -88,6 +97,9 @@ impl Graph {
                     after[place[reader]].push(place[next]);
                 }
             }
+        }
+        for (first, second) in &self.orders {
+            after[place[first]].push(place[second]);
         }
         self.add_time(&ops, &mut after);
         match unordered(&after) {
