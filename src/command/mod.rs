@@ -7,6 +7,7 @@
 //! entry never holds what applying would refuse as malformed.
 
 pub mod apply;
+pub mod assertions;
 pub mod batch;
 pub mod bitfield;
 pub mod bits;
@@ -25,6 +26,7 @@ pub mod multiple;
 pub mod object;
 pub mod outcome;
 pub mod parse;
+pub mod ranges;
 pub mod scan;
 pub mod set;
 pub mod strings;

@@ -69,6 +69,13 @@ pub static COMMANDS: &[Spec] = &[
     },
 ];
 
+/// The level (see [`super::batch`]) that a node must know to apply this call: a node of the first
+/// would refuse a comparison, and its keys would differ from the others'.
+pub fn level_of_set(args: &[Bytes]) -> u8 {
+    let compares = args.iter().skip(3).any(|option| CompareKind::of_option(option).is_some());
+    if compares { 2 } else { 1 }
+}
+
 /// When to set.
 #[derive(Clone, Copy)]
 enum Condition<'a> {

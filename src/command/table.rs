@@ -10,8 +10,8 @@ use resp::Reply;
 
 use super::connection::Connection;
 use super::{
-    bitfield, bits, compare, connection, counters, dump, expiry, keys, lcs, moving, multiple,
-    object, parse, scan, set, strings,
+    assertions, bitfield, bits, compare, connection, counters, dump, expiry, keys, lcs, moving,
+    multiple, object, parse, ranges, scan, set, strings,
 };
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
@@ -114,6 +114,11 @@ impl Spec {
         matches!(self.kind, Kind::Write { .. })
     }
 
+    /// The level that a node must know to apply this call, see [`super::batch`].
+    pub fn level(&self, args: &[Bytes]) -> u8 {
+        if self.name == "set" { set::level_of_set(args) } else { 1 }
+    }
+
     /// Refuses a wrong number of arguments.
     pub fn check_arity(&self, args: &[Bytes]) -> Result<(), Reply> {
         let wanted = self.arity.unsigned_abs() as usize;
@@ -195,6 +200,8 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
         moving::COMMANDS,
         object::COMMANDS,
         dump::COMMANDS,
+        ranges::COMMANDS,
+        assertions::COMMANDS,
         expiry::COMMANDS,
         scan::COMMANDS,
         connection::COMMANDS,

@@ -5,6 +5,8 @@
 //!
 //! - `_advance MS`: time passes (the clock begins at 1,000,000 ms);
 //! - `_pipe "SET a 1" "GET a"`: sent at once, words split at spaces;
+//! - `_fill PREFIX N`: sets N keys of a prefix, to their numbers;
+//! - `_pause off`: from now on a client that waits is left waiting, until `_pause on`;
 //! - `_lease REFUSAL`, `_write REFUSAL`, `_outcome REFUSAL`: from now on the lease, writes, or
 //!   outcomes of submissions are refused; REFUSAL is `moved`, `down`, `tryagain`, `loading`,
 //!   `misconf`, `uncertain` or `none`;
@@ -28,12 +30,20 @@ struct Scripts {
     shared: Arc<Shared>,
     clients: BTreeMap<String, Session>,
     connected: u64,
+    /// Time stands still for who waits.
+    paused: bool,
 }
 
 impl Scripts {
     fn new() -> Scripts {
         let node = OneNode::new(1_000_000);
-        Scripts { node, shared: Arc::new(Shared::new(0)), clients: BTreeMap::new(), connected: 0 }
+        Scripts {
+            node,
+            shared: Arc::new(Shared::new(0)),
+            clients: BTreeMap::new(),
+            connected: 0,
+            paused: false,
+        }
     }
 
     /// Sends requests at once and returns the replies, one a line.
@@ -56,7 +66,11 @@ impl Scripts {
                 Step::Submit(submission) => {
                     session.complete(self.node.propose(submission), &mut out);
                 }
-                Step::Pause(pause) => self.node.0.lock().stamp_ms += pause.as_millis() as u64,
+                Step::Pause(_) if self.paused => break,
+                Step::Pause(pause) => {
+                    self.node.0.lock().stamp_ms += pause.as_millis() as u64;
+                    self.node.propose_clock();
+                }
                 Step::Close => {
                     closed = true;
                     break;
@@ -120,6 +134,13 @@ impl Runner for Scripts {
             "_lease" => self.node.0.lock().lease = refusal(first)?,
             "_write" => self.node.0.lock().write = refusal(first)?,
             "_outcome" => self.node.0.lock().outcome = refusal(first)?,
+            "_pause" => self.paused = first == "off",
+            "_fill" => {
+                let count: usize = args.get(1).ok_or("how many?")?.parse()?;
+                let mut words = vec!["mset".to_owned()];
+                words.extend((0..count).flat_map(|n| [format!("{first}{n:05}"), n.to_string()]));
+                return self.send(client, vec![words]);
+            }
             "_submissions" => {
                 return Ok(std::mem::take(&mut self.node.0.lock().submissions).to_string());
             }

@@ -9,7 +9,9 @@
 //!
 //! Left out: sockets and time limits; they are the connection's.
 
+mod arakoon;
 mod client;
+mod counting;
 mod local;
 mod read;
 mod transaction;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply, Request};
 
+use self::counting::Counting;
 use self::transaction::Transaction;
 use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
@@ -30,6 +33,7 @@ use super::{Backend, Refusal, Shared, Submission};
 use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
+use crate::command::ranges::answers_later;
 use crate::command::table::{self, Check, Kind, Spec};
 use crate::store::StoreError;
 
@@ -86,6 +90,8 @@ pub struct Session {
     db: u8,
     /// READONLY: reads this node's own state.
     read_only: bool,
+    /// AK.ATLEAST: no state of an earlier index is read.
+    at_least: u64,
     transaction: Option<Transaction>,
     watches: Vec<Watch>,
     items: BytesMut,
@@ -97,6 +103,8 @@ pub struct Session {
     retry: Option<Retry>,
     /// What the request at the head of the queue waits for.
     waiting: Option<Waiting>,
+    /// The last reply of the submission before, if it lacks counts. It is the next to be encoded.
+    counting: Option<Counting>,
     /// For reads that answer something random.
     random: fastrand::Rng,
 }
@@ -122,6 +130,7 @@ impl Session {
             protocol: Protocol::Resp2,
             db: 0,
             read_only: false,
+            at_least: 0,
             transaction: None,
             watches: Vec::new(),
             items: BytesMut::new(),
@@ -130,6 +139,7 @@ impl Session {
             submitted: None,
             retry: None,
             waiting: None,
+            counting: None,
             random,
         }
     }
@@ -170,6 +180,9 @@ impl Session {
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Step {
+        if let Some(step) = self.go_on_counting(out, backend) {
+            return step;
+        }
         while let Some(request) = requests.front() {
             match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
@@ -240,9 +253,10 @@ impl Session {
             let reply = replies.next().expect("as many replies as items, counted by the caller");
             match waiting {
                 Gathered::Transaction(layout) => {
-                    self.finish_transaction(layout, reply).encode(self.protocol, out);
+                    let reply = self.finish_transaction(layout, reply);
+                    self.encode_counted(reply, out);
                 }
-                Gathered::Item => reply.encode(self.protocol, out),
+                Gathered::Item => self.encode_counted(reply, out),
                 Gathered::Clock | Gathered::Known(_) => (),
             }
         }
@@ -352,10 +366,11 @@ impl Session {
         if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
             return self.emit(reply, out);
         }
+        batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);
         self.count += 1;
         self.gathered.push(Gathered::Item);
-        Taken::Done
+        if answers_later(spec) { Taken::Submit } else { Taken::Done }
     }
 
     /// The store cannot answer: the node stops, and this client is told nothing it could mistake

@@ -99,6 +99,7 @@ impl Session {
         if !self.read_only {
             backend.lease(view_index).map_err(NoResult::Refused)?;
         }
+        self.check_at_least(view_index).map_err(NoResult::Refused)?;
         if !met_due {
             return Ok(value);
         }

@@ -12,7 +12,9 @@ use super::read::NoResult;
 use super::{Gathered, Session, Taken};
 use crate::command::batch;
 use crate::command::connection::Connection;
+use crate::command::outcome::is_failed_assertion;
 use crate::command::parse::{check_command, command_bytes, parse_db};
+use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
 use crate::server::{Backend, Refusal};
 use crate::store::keyspace::View;
@@ -133,13 +135,16 @@ impl Session {
             return self.refuse_transaction(&refusal, &transaction, out);
         }
         let watches = std::mem::take(&mut self.watches);
+        let levels = transaction.queue.iter().map(|queued| queued.spec.level(&queued.args));
+        batch::encode_level(&mut self.items, levels.max().unwrap_or(1));
         if all_writes {
             let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
             batch::encode_transaction(&mut self.items, &watches, calls);
             self.count += 1;
             let layout = Layout { sources: Vec::new(), db_before: self.db };
             self.gathered.push(Gathered::Transaction(layout));
-            return Taken::Done;
+            let later = transaction.queue.iter().any(|queued| answers_later(queued.spec));
+            return if later { Taken::Submit } else { Taken::Done };
         }
         let (layout, calls) = self.lay_out(transaction, backend);
         let calls = calls.iter().map(|(db, args)| (*db, &args[..]));
@@ -189,7 +194,7 @@ impl Session {
     /// The reply of an EXEC whose transaction was applied.
     pub(super) fn finish_transaction(&mut self, layout: Layout, reply: Reply) -> Reply {
         let Reply::Array(applied) = reply else {
-            // A watched key had changed: nothing was run, so nothing was selected.
+            // A watched key had changed, or an assertion does not hold: nothing was run, so nothing was selected.
             self.unselect(&layout);
             return reply;
         };
@@ -254,6 +259,10 @@ impl Session {
         match result {
             Ok(None) => self.emit(Reply::NullArray, out),
             Ok(Some(replies)) => {
+                let failed = replies.iter().flatten().find(|reply| is_failed_assertion(reply));
+                if let Some(failed) = failed {
+                    return self.emit(failed.clone(), out);
+                }
                 let merged = transaction.queue.iter().zip(replies).map(|(queued, reply)| {
                     match (reply, queued.spec.kind) {
                         (Some(reply), _) if queued.spec.name == "scan" => self.with_cursor(reply),

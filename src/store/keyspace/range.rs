@@ -27,6 +27,11 @@ impl KeyRange {
         KeyRange { first: self.first.max(next_key(key)), ..self }
     }
 
+    /// Whether a key is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= &self.first[..] && self.end.as_ref().is_none_or(|end| key < &end[..])
+    }
+
     /// The first row of the range in a space, and the row before which it ends; `None`: no key can
     /// be in it.
     pub(super) fn rows(&self, space: u32) -> Option<(Vec<u8>, Vec<u8>)> {

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use bytes::Bytes;
 
 use super::meta::{Database, Meta};
+use super::removals::{Removal, hider};
 use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_key_row};
 use crate::store::{Rows, StoreError};
 
@@ -20,6 +21,8 @@ pub struct View<'a> {
     clock_ms: u64,
     now_ms: u64,
     seed: u64,
+    /// Unfinished ones of this database.
+    removals: Vec<Removal>,
     due: Cell<bool>,
 }
 
@@ -32,8 +35,9 @@ impl<'a> View<'a> {
         now_ms: u64,
         seed: u64,
     ) -> Result<View<'a>, StoreError> {
-        let (clock_ms, database) = Meta::read_one(rows, database)?;
-        Ok(View::of(rows, database, clock_ms, now_ms, seed))
+        let (clock_ms, database, has_removals) = Meta::read_one(rows, database)?;
+        let removals = if has_removals { Removal::read_all(rows)? } else { Vec::new() };
+        Ok(View::of(rows, database, clock_ms, now_ms, seed, &removals))
     }
 
     pub(super) fn of(
@@ -42,9 +46,12 @@ impl<'a> View<'a> {
         clock_ms: u64,
         now_ms: u64,
         seed: u64,
+        removals: &[Removal],
     ) -> View<'a> {
         let (now_ms, due) = (now_ms.max(clock_ms), Cell::new(false));
-        View { rows, database, clock_ms, now_ms, seed, due }
+        let here = |removal: &&Removal| removal.space == database.space && removal.finished_ms == 0;
+        let removals = removals.iter().filter(here).cloned().collect();
+        View { rows, database, clock_ms, now_ms, seed, removals, due }
     }
 
     /// What anything random is derived from: the same for the same entry on every node.
@@ -57,7 +64,8 @@ impl<'a> View<'a> {
         self.now_ms
     }
 
-    /// Keys in the database, those expired but not yet deleted included.
+    /// Keys in the database, those included that are expired, or hidden by a removal, and whose rows
+    /// are still there.
     pub fn keys(&self) -> u64 {
         self.database.keys
     }
@@ -73,7 +81,7 @@ impl<'a> View<'a> {
             return Ok(None);
         };
         let stored = Stored::decode(row)?;
-        Ok(self.is_there(&stored.header).then_some(stored))
+        Ok(self.is_there(key, &stored.header).then_some(stored))
     }
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
@@ -91,26 +99,25 @@ impl<'a> View<'a> {
     ) -> Result<(), StoreError> {
         let Some((from, to)) = range.rows(self.database.space) else { return Ok(()) };
         let mut damage = None;
-        self.rows.scan(
-            &from,
-            Some(&to),
-            reverse,
-            &mut |row, value| match Header::decode(value) {
-                Ok(header) if self.is_there(&header) => {
-                    visit(&row[PREFIX_BYTES..], &header, &value.slice(HEADER_BYTES..))
+        self.rows.scan(&from, Some(&to), reverse, &mut |row, value| {
+            let key = &row[PREFIX_BYTES..];
+            match Header::decode(value) {
+                Ok(header) if self.is_there(key, &header) => {
+                    visit(key, &header, &value.slice(HEADER_BYTES..))
                 }
                 Ok(_) => true,
                 Err(error) => {
                     damage = Some(error);
                     false
                 }
-            },
-        )?;
+            }
+        })?;
         damage.map_or(Ok(()), Err)
     }
 
-    fn is_there(&self, header: &Header) -> bool {
-        if header.gone_at(self.clock_ms) {
+    fn is_there(&self, key: &[u8], header: &Header) -> bool {
+        let hidden = hider(&self.removals, self.database.space, key, header).is_some();
+        if hidden || header.gone_at(self.clock_ms) {
             return false;
         }
         if header.gone_at(self.now_ms) {

@@ -3,6 +3,7 @@
 use arakoon::command::{apply_batch, batch};
 use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced};
 use arakoon::store::{Rows, StoreError};
+use bytes::BytesMut;
 use resp::Reply;
 
 use super::map::MapRows;
@@ -85,6 +86,15 @@ impl OneNode {
     /// An empty node whose clock shows `stamp_ms`.
     pub fn new(stamp_ms: u64) -> OneNode {
         OneNode(parking_lot::Mutex::new(Node { stamp_ms, ..Node::default() }))
+    }
+
+    /// Applies a clock item, as the master does when one is due.
+    pub fn propose_clock(&self) {
+        let mut items = BytesMut::new();
+        batch::encode_clock(&mut items);
+        let submission = Submission { items: items.freeze(), count: 1 };
+        // Refused when the test says so; then no clock advances.
+        let _ = self.propose(submission);
     }
 
     /// Applies a submission at once, as an entry of its own.
