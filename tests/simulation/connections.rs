@@ -267,7 +267,7 @@ impl World {
     /// The session goes on soon. What it reads is at times what is there already now.
     fn plan_turn(&mut self, node: usize, connection: usize) {
         let (now_us, life) = (self.now_us, self.machines[node].life);
-        let looks_now = self.rng.u8(..4) == 0;
+        let looks_now = self.rng.u8(..10) == 0;
         let machine = &mut self.machines[node];
         let clock_us = machine.clock.now_us(now_us);
         let Some(process) = &mut machine.process else { return };

@@ -53,6 +53,7 @@ impl World {
                     self.machines[node].wipe();
                 }
             }
+            Fault::EmptyStore | Fault::FlipStoreBit if !self.may_lose_store(node) => {}
             Fault::EmptyStore => {
                 self.crash(node, false);
                 self.machines[node].engine = MemoryEngine::new();
@@ -83,6 +84,12 @@ impl World {
                 let full = self.rng.u8(..8) == 0;
                 self.input(node, Input::DiskNearlyFull(full));
             }
+            Fault::SlowDisk => {
+                let us = self.rng.u64(..4_000_000);
+                self.machines[node].slow_until_us = self.now_us + us;
+            }
+            Fault::FullDisk => self.fill_disk(node),
+            Fault::LoseDirectory => self.lose_directory(node),
             Fault::DiskStall => {
                 let us = self.rng.u64(..self.plan.stall_us_max);
                 self.machines[node].stalled_until_us = self.now_us + us;
@@ -93,6 +100,61 @@ impl World {
                 self.cut_client(client);
             }
         }
+    }
+
+    /// What is left is little: the node says so in time, or runs into it.
+    fn fill_disk(&mut self, node: usize) {
+        let free = [0, 2_000, 100_000][self.rng.usize(..3)];
+        let machine = &self.machines[node];
+        machine.disk.set_capacity(None);
+        let used = u64::MAX - machine.disk.bytes_free(&directory()).unwrap_or(u64::MAX);
+        machine.disk.set_capacity(Some(used + free));
+        if self.rng.bool() {
+            self.input(node, Input::DiskNearlyFull(true));
+        }
+        let us = self.rng.u64(..5_000_000);
+        self.after(us, Event::DiskFreed { node });
+    }
+
+    pub fn free_disk(&mut self, node: usize) {
+        self.machines[node].disk.set_capacity(None);
+        self.input(node, Input::DiskNearlyFull(false));
+    }
+
+    /// Without its log a node is another one; without its heads it may have to become another.
+    fn lose_directory(&mut self, node: usize) {
+        if !self.may_lose(node) {
+            return;
+        }
+        let power = self.rng.bool();
+        self.crash(node, power);
+        let machine = &mut self.machines[node];
+        if self.rng.bool() {
+            machine.disk.delete_directory(&directory().join("heads"));
+            machine.headless = true;
+        } else {
+            machine.disk.delete_directory(&directory().join("log"));
+            machine.durable = arakoon::paxos::DurableState::default();
+            machine.damaged = false;
+        }
+    }
+
+    /// A step of a head's way is this process's last, perhaps halfway through.
+    pub fn interrupt_head(&mut self, node: usize) -> bool {
+        if self.healed || !self.chance(self.plan.head_interrupts) {
+            return false;
+        }
+        self.note(node, "FAULT head interrupted", (0, 0));
+        match self.rng.u8(..3) {
+            0 => self.crash(node, false),
+            1 => self.crash(node, true),
+            _ => {
+                let from = self.machines[node].disk.changes() + self.rng.u64(..12);
+                self.machines[node].disk.fail_from_change(from);
+                return false;
+            }
+        }
+        true
     }
 
     fn master(&self) -> Option<usize> {
@@ -107,10 +169,15 @@ impl World {
     fn may_lose(&self, node: usize) -> bool {
         let votes = |seat: usize| {
             let machine = &self.machines[seat];
-            seat != node && machine.durable.voting && !machine.damaged
+            seat != node && machine.durable.voting && !machine.damaged && !machine.headless
         };
         let others: Vec<usize> = (0..self.plan.seats).filter(|seat| votes(*seat)).collect();
         others.len() > self.plan.seats / 2
+    }
+
+    /// A store can be rebuilt, unless the heads that it would be rebuilt from are gone as well.
+    fn may_lose_store(&self, node: usize) -> bool {
+        !self.machines[node].headless || self.may_lose(node)
     }
 
     /// Flips a bit of what was certainly synced, or cuts the file there.
@@ -153,7 +220,7 @@ impl World {
         let until_us = self.now_us + self.rng.u64(..4 * self.plan.lease_us + 1_000_000);
         let seats = self.plan.seats;
         let other = self.rng.usize(..seats);
-        let kind = self.rng.u8(..5);
+        let kind = self.rng.u8(..6);
         for from in 0..seats {
             for to in 0..seats {
                 let cut = match kind {
@@ -165,6 +232,8 @@ impl World {
                     2 => from == node,
                     // One node hears nobody.
                     3 => to == node,
+                    // A bridge: both sides see it, but not each other.
+                    4 => (from < node && node < to) || (to < node && node < from),
                     // Halves.
                     _ => (from <= node) != (to <= node),
                 };
@@ -177,6 +246,8 @@ impl World {
 
     /// Ends a process, or cuts the power of its machine.
     pub fn crash(&mut self, node: usize, power: bool) {
+        // Without a head, a power cut may cost a node all it has.
+        let power = power && self.may_lose_store(node);
         let lost = self.rng.u8(..3);
         let (row, bit) = (self.rng.usize(..1 << 20), self.rng.usize(..1 << 20));
         let start_us = self.rng.u64(1_000..20_000_000);
@@ -238,10 +309,15 @@ impl World {
                 self.note(node, "refuses damaged log", (0, 0));
                 self.after(1_000, Event::Start { node, life });
             }
-            Err(error) if error.to_string().contains("os error 5") => {
+            Err(StartError::NoHead { .. }) if machine.headless => {
+                machine.wipe();
+                self.note(node, "has no head left", (0, 0));
+                self.after(1_000, Event::Start { node, life });
+            }
+            Err(error) if is_disk_failure(&error.to_string()) => {
                 // A planned failure of the disk struck while opening.
                 machine.disk.crash(false);
-                self.after(1_000, Event::Start { node, life });
+                self.after(50_000, Event::Start { node, life });
             }
             Err(error) => {
                 let what = format!("n{} does not start: {error}", node + 1);
@@ -270,12 +346,12 @@ impl World {
     pub fn end_if_failed(&mut self, node: usize) {
         let failed = self.process(node).and_then(|process| process.failed.take());
         if let Some(why) = failed {
-            let expected = ["os error 5", "damaged", "failed before"];
-            if !expected.iter().any(|text| why.contains(text)) {
+            if !is_disk_failure(&why) && !why.contains("damaged") {
                 self.violate("storage", format!("n{} failed: {why}", node + 1));
             }
             self.note(node, "stopped by its disk", (0, 0));
-            self.crash(node, false);
+            let power = self.rng.u8(..4) == 0;
+            self.crash(node, power);
         }
     }
 
@@ -318,6 +394,8 @@ impl World {
             self.blocked_until_us[node].fill(0);
             let machine = &mut self.machines[node];
             machine.stalled_until_us = 0;
+            machine.slow_until_us = 0;
+            machine.disk.set_capacity(None);
             machine.paused_until_us = 0;
             machine.wall_offset_ms = 0;
             if machine.process.is_none() {
@@ -347,6 +425,13 @@ fn stated_synced(segment: &[u8]) -> u64 {
     stated
 }
 
+/// What a planned failure of the disk makes of an operation.
+fn is_disk_failure(why: &str) -> bool {
+    ["os error 5", "disk is full", "no storage space", "failed before"]
+        .iter()
+        .any(|text| why.contains(text))
+}
+
 fn name(fault: Fault) -> &'static str {
     match fault {
         Fault::Kill => "FAULT kill or stop",
@@ -363,6 +448,9 @@ fn name(fault: Fault) -> &'static str {
         Fault::Partition => "FAULT partition",
         Fault::WallJump => "FAULT wall clock jump",
         Fault::DiskStall => "FAULT disk stall",
+        Fault::SlowDisk => "FAULT slow disk",
+        Fault::FullDisk => "FAULT full disk",
+        Fault::LoseDirectory => "FAULT directory lost",
         Fault::HandOver => "FAULT hand over",
         Fault::CutClient => "FAULT client cut off",
     }

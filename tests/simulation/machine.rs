@@ -65,11 +65,16 @@ pub struct Machine {
     pub life: u64,
     pub paused_until_us: u64,
     pub stalled_until_us: u64,
+    pub slow_until_us: u64,
+    /// Where its store spills layers.
+    spill_directory: Option<PathBuf>,
     pub paused_lately_us: u64,
     pub above: Incarnation,
     /// The state that a power cut would leave.
     pub durable: DurableState,
     pub damaged: bool,
+    /// It has lost its heads, and perhaps cannot start without them.
+    pub headless: bool,
 }
 
 /// A save that is in the page cache only.
@@ -132,11 +137,19 @@ impl Machine {
             life: 0,
             paused_until_us: 0,
             stalled_until_us: 0,
+            slow_until_us: 0,
+            spill_directory: None,
             paused_lately_us: 0,
             above: Incarnation(0),
             durable: DurableState::default(),
             damaged: false,
+            headless: false,
         }
+    }
+
+    /// Real files, of which nothing is left when the process ends.
+    pub fn spill_to(&mut self, directory: &Path) {
+        self.spill_directory = Some(directory.join(format!("n{}", self.node + 1)));
     }
 
     pub fn wall_ms(&self, true_us: u64) -> u64 {
@@ -152,6 +165,7 @@ impl Machine {
         self.durable = DurableState::default();
         self.above = Incarnation(0);
         self.damaged = false;
+        self.headless = false;
     }
 
     /// Starts a process on what is there.
@@ -169,7 +183,8 @@ impl Machine {
             boot_id: format!("boot-{}", self.boots),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let settings = node_settings(plan, self.node);
+        let mut settings = node_settings(plan, self.node);
+        settings.store.spill_directory.clone_from(&self.spill_directory);
         let now_us = self.clock.now_us(now_us);
         let opened =
             recovery::open(&disk, &directory(), place, settings, fresh, self.above, seed, now_us)?;
@@ -215,12 +230,7 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
         client_addresses: (0..plan.seats).map(client_address).collect(),
         store: StoreOptions {
             layer_bytes: plan.layer_bytes,
-            // A third of the seeds fill the layers, so that updates wait for draining.
-            layers_bytes_max: if plan.seed.is_multiple_of(3) {
-                plan.layer_bytes * 8
-            } else {
-                8 << 20
-            },
+            layers_bytes_max: plan.layers_bytes_max,
             spill_directory: None,
             cache_bytes: if plan.seed.is_multiple_of(2) { 64 << 10 } else { 0 },
             drain_batch_rows: 7,

@@ -50,6 +50,7 @@ impl World {
         }
         process.syncing = true;
         let count = process.saves.len();
+        let max_us = if machine.slow_until_us > now_us { max_us.max(100_000) } else { max_us };
         let delay_us = self.delay_us(max_us);
         self.at(stalled_until_us.max(now_us) + delay_us, Event::Synced { node, life, count });
     }
@@ -186,7 +187,11 @@ impl World {
             Err(error) => return self.fail(node, error.to_string()),
         };
         let applied = process.applier.applied();
-        process.heading.extend(frozen.into_iter().map(|frozen| HeadWork::Write(Box::new(frozen))));
+        for frozen in frozen {
+            // One that waits is not written any more: only the newest matters.
+            process.heading.retain(|work| !matches!(work, HeadWork::Write(_)));
+            process.heading.push_back(HeadWork::Write(Box::new(frozen)));
+        }
         self.begin_head(node);
         if new {
             self.check_applied(node, &entry);
@@ -235,11 +240,15 @@ impl World {
     }
 
     fn install(&mut self, node: usize, name: HeadName) {
+        if self.interrupt_head(node) {
+            return;
+        }
         let Some(process) = self.process(node) else { return };
         let done = process.applier.install(&process.heads, name);
         match done {
             Ok(installed) => {
                 self.note(node, "head installed", (name.index.0, 0));
+                self.machines[node].headless &= installed.is_none();
                 self.input(node, Input::HeadInstalled(installed));
             }
             Err(error) => self.fail(node, error.to_string()),
@@ -278,6 +287,9 @@ impl World {
     }
 
     fn do_head_work(&mut self, node: usize, work: HeadWork) -> Result<(), HeadFileError> {
+        if matches!(work, HeadWork::Job(_)) && self.interrupt_head(node) {
+            return Ok(());
+        }
         let chunk_bytes = self.plan.head_chunk_bytes;
         let Some(process) = self.process(node) else { return Ok(()) };
         match work {
@@ -285,9 +297,12 @@ impl World {
                 Ok(info) => {
                     self.note(node, "head written", (info.name.index.0, info.size_bytes));
                     let size_bytes = info.size_bytes;
+                    self.machines[node].headless = false;
                     self.input(node, Input::HeadWritten { name: info.name, size_bytes });
                 }
                 Err(HeadFileError::Store(StoreError::Replaced)) => {}
+                // The log stays as long as it is.
+                Err(error) if error.is_full_disk() => {}
                 Err(error) => return Err(error),
             },
             HeadWork::Job(HeadJob::Serve { to, partial, offset_bytes }) => {
@@ -319,16 +334,19 @@ impl World {
         }
     }
 
+    /// The thread that drains: it rests when there is nothing to do, and hurries when memory fills.
     pub fn drain(&mut self, node: usize) {
         let life = self.machines[node].life;
         let (steps, choice) = (self.rng.u8(..6), self.rng.u8(..20));
+        let bound_bytes = self.plan.layers_bytes_max;
         let Some(process) = self.process(node) else { return };
         let durable = process.driver.replica().durable();
+        let full = process.store.layers_bytes() > bound_bytes / 2;
         let done = (|| {
             if choice < 4 {
                 process.store.freeze_for_drain();
             }
-            for _ in 0..steps {
+            for _ in 0..if full { 100 } else { steps } {
                 process.store.drain_step(durable.0)?;
             }
             if choice % 4 == 0 {
@@ -340,7 +358,8 @@ impl World {
             self.fail(node, error.to_string());
             return self.end_if_failed(node);
         }
-        let delay_us = self.delay_us(200_000);
+        self.note(node, "drained", (steps.into(), full.into()));
+        let delay_us = self.delay_us(if full { 20_000 } else { 200_000 });
         self.after(delay_us, Event::Drain { node, life });
     }
 

@@ -38,13 +38,19 @@ pub enum Fault {
     WallJump,
     /// A disk answers no sync for long.
     DiskStall,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A disk has hardly any room left, for a while.
+    FullDisk,
+    /// A machine loses its log's directory, or that of its heads, and nothing else.
+    LoseDirectory,
     /// The operator asks the master to hand over.
     HandOver,
     /// A client's connection breaks.
     CutClient,
 }
 
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::PowerOne,
@@ -59,6 +65,9 @@ pub const FAULTS: [Fault; 16] = [
     Fault::Partition,
     Fault::WallJump,
     Fault::DiskStall,
+    Fault::SlowDisk,
+    Fault::FullDisk,
+    Fault::LoseDirectory,
     Fault::HandOver,
     Fault::CutClient,
 ];
@@ -100,10 +109,17 @@ pub struct Plan {
     pub head_every_bytes: u64,
     pub kept_entries_max: u64,
     pub layer_bytes: usize,
+    /// Memory for layers; past it updates wait.
+    pub layers_bytes_max: usize,
     pub chunk_bytes: usize,
     pub window_bytes: usize,
     pub cache_bytes: usize,
     pub head_chunk_bytes: usize,
+    /// How often a step of a head's way to another node is its last: a process dies, a disk fails
+    /// or a machine loses power there.
+    pub head_interrupts: f64,
+    /// Layers that wait for a view go to a file when they are large.
+    pub spills: bool,
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<arakoon::planted::Bug>,
 }
@@ -145,14 +161,21 @@ impl Plan {
             head_every_bytes: [8 << 10, 24 << 10, 64 << 10][rng.usize(..3)],
             kept_entries_max: [0, 20, 400][rng.usize(..3)],
             layer_bytes: [1 << 10, 4 << 10, 32 << 10][rng.usize(..3)],
+            layers_bytes_max: 8 << 20,
             chunk_bytes: [1, 300, 4 << 10, 1 << 20][rng.usize(..4)],
             window_bytes: [500, 8 << 10, 8 << 20][rng.usize(..3)],
             cache_bytes: [0, 2 << 10, 32 << 20][rng.usize(..3)],
             head_chunk_bytes: [700, 16 << 10, 1 << 20][rng.usize(..3)],
+            head_interrupts: [0.0, 0.02, 0.2][rng.usize(..3)],
+            spills: rng.u8(..4) == 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,
         };
         plan.clock_ppm_max *= 2;
+        if seed.is_multiple_of(3) || plan.spills {
+            // Layers fill, so that updates wait for draining and layers are spilled.
+            plan.layers_bytes_max = plan.layer_bytes * 8;
+        }
         plan.choose_faults(&mut rng);
         plan
     }
@@ -164,6 +187,7 @@ impl Plan {
             if rng.f64() < share {
                 let usual = match fault {
                     Fault::KillAll | Fault::PowerAll | Fault::Wipe | Fault::DamageLog => 0.1,
+                    Fault::LoseDirectory => 0.1,
                     Fault::Partition | Fault::CutClient => 0.5,
                     _ => 0.25,
                 };

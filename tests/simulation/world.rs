@@ -63,6 +63,10 @@ pub enum Event {
         life: u64,
     },
     Fault(Fault),
+    /// A full disk has room again.
+    DiskFreed {
+        node: usize,
+    },
     ClientNext {
         client: usize,
     },
@@ -149,13 +153,19 @@ pub struct World {
     pub durable: Vec<std::collections::BTreeMap<u64, Ballot>>,
     pub incarnations: std::collections::BTreeSet<u64>,
     pub acknowledged_since_heal: u64,
+    /// Of layers that were spilled; gone with this.
+    _spilled: Option<tempfile::TempDir>,
 }
 
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut rng = Rng::with_seed(plan.seed);
-        let machines: Vec<Machine> =
+        let mut machines: Vec<Machine> =
             (0..plan.seats).map(|node| Machine::new(node, &plan, &mut rng)).collect();
+        let spilled = plan.spills.then(|| tempfile::tempdir().expect("a temporary directory"));
+        if let Some(directory) = &spilled {
+            machines.iter_mut().for_each(|machine| machine.spill_to(directory.path()));
+        }
         let role = |client| if client < plan.stale_clients { Role::Stale } else { Role::Main };
         let clients = (0..plan.clients + plan.stale_clients)
             .map(|client| Client::new(rng.usize(..plan.seats), role(client)))
@@ -180,6 +190,7 @@ impl World {
             clock_ms: 0,
             incarnations: Default::default(),
             acknowledged_since_heal: 0,
+            _spilled: spilled,
             plan,
         };
         for node in 0..world.plan.seats {
@@ -326,6 +337,7 @@ impl World {
                 }
             }
             Event::Fault(fault) => self.strike(fault),
+            Event::DiskFreed { node } => self.free_disk(node),
             Event::ClientNext { client } => self.next_ops(client),
             Event::ClientTimeout { client, round } => self.client_gives_up(client, round),
             Event::Connect { node, connection } => self.accept(node, connection),
@@ -453,9 +465,15 @@ impl World {
             text += &match &machine.process {
                 None => format!("n{}: down\n", machine.node + 1),
                 Some(process) => format!(
-                    "n{}: clock {clock_us} applied by store {:?} heading {} {:?} {:?}\n",
+                    "n{}: clock {clock_us} applied by store {:?}, {} jobs wait, layers {} bytes, over \
+                     bound: {}, drained {} durable {:?}, heading {} {:?} {:?}\n",
                     machine.node + 1,
                     process.applier.applied(),
+                    process.applying.len(),
+                    process.store.layers_bytes(),
+                    process.store.over_bound(),
+                    process.store.drained(),
+                    process.driver.replica().durable(),
                     process.heading.len(),
                     process.status,
                     process.driver.replica().state(),
