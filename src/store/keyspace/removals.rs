@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! row:    space 0, tag `R`, version: index u64, place u32
-//! value:  format u8 = 1, space u32, clock_ms u64, removed u64, finished_ms u64,
+//! value:  format u8 = 1, space u32, clock_ms u64, stepped_ms u64, removed u64, finished_ms u64,
 //!         length of first u32, first, 1 and end, or 0
 //! ```
 //!
@@ -26,6 +26,8 @@ const FORMAT: u8 = 1;
 
 /// Unfinished removals there may be at once: every read compares keys with all of them.
 pub const REMOVALS_MAX: usize = 64;
+/// Between one step and the next of all removals, so that others' updates have most of the time.
+pub const STEP_EVERY_MS: u64 = 5;
 /// How long the count of a finished removal is kept.
 pub const KEPT_MS: u64 = 60_000;
 
@@ -40,6 +42,8 @@ pub struct Removal {
     pub range: KeyRange,
     /// The log's clock when it was begun: keys expired by then do not count.
     pub clock_ms: u64,
+    /// The log's clock when rows were last removed.
+    pub stepped_ms: u64,
     /// Keys counted so far.
     pub removed: u64,
     /// When the last row was removed, by the log's clock; 0: there may be more.
@@ -54,7 +58,10 @@ impl Removal {
 
     /// When a clock entry has to do something about it.
     pub fn due_ms(&self) -> u64 {
-        if self.finished_ms == 0 { self.clock_ms } else { self.finished_ms + KEPT_MS }
+        match self.finished_ms {
+            0 => self.stepped_ms.saturating_add(STEP_EVERY_MS),
+            finished_ms => finished_ms.saturating_add(KEPT_MS),
+        }
     }
 
     pub(super) fn row(version: Version) -> Bytes {
@@ -70,6 +77,7 @@ impl Removal {
         value.put_u8(FORMAT);
         value.put_u32(self.space);
         value.put_u64(self.clock_ms);
+        value.put_u64(self.stepped_ms);
         value.put_u64(self.removed);
         value.put_u64(self.finished_ms);
         value.put_u32(self.range.first.len() as u32);
@@ -87,9 +95,9 @@ impl Removal {
     fn decode(row: &[u8], value: &[u8]) -> Option<Removal> {
         let mut name = row.strip_prefix(&PREFIX).filter(|name| name.len() == 12)?;
         let version = Version { index: name.get_u64(), place: name.get_u32() };
-        let mut rest = value.strip_prefix(&[FORMAT]).filter(|rest| rest.len() >= 32)?;
+        let mut rest = value.strip_prefix(&[FORMAT]).filter(|rest| rest.len() >= 40)?;
         let (space, clock_ms) = (rest.get_u32(), rest.get_u64());
-        let (removed, finished_ms) = (rest.get_u64(), rest.get_u64());
+        let (stepped_ms, removed, finished_ms) = (rest.get_u64(), rest.get_u64(), rest.get_u64());
         let length = rest.get_u32() as usize;
         let (first, rest) = rest.split_at_checked(length)?;
         let end = match rest.split_first()? {
@@ -98,7 +106,7 @@ impl Removal {
             _ => return None,
         };
         let range = KeyRange { first: first.to_vec(), end };
-        Some(Removal { version, space, range, clock_ms, removed, finished_ms })
+        Some(Removal { version, space, range, clock_ms, stepped_ms, removed, finished_ms })
     }
 
     /// All removals, the oldest first.

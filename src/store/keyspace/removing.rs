@@ -48,7 +48,8 @@ impl Keyspace<'_> {
         self.version.place += 1;
         self.changes += 1;
         let (version, clock_ms) = (self.version, self.meta.clock_ms);
-        let removal = Removal { version, space, range, clock_ms, removed: 0, finished_ms: 0 };
+        let (stepped_ms, removed, finished_ms) = (clock_ms, 0, 0);
+        let removal = Removal { version, space, range, clock_ms, stepped_ms, removed, finished_ms };
         self.removals.push(removal);
         self.put_removal(self.removals.len() - 1);
         Ok(Removed::Later(version))
@@ -67,6 +68,10 @@ impl Keyspace<'_> {
         let unfinished = self.removals.iter().position(|removal| removal.finished_ms == 0);
         let Some(place) = unfinished else { return Ok(()) };
         let mut removal = self.removals[place].clone();
+        // Other clock entries may come before.
+        if clock_ms < removal.due_ms() {
+            return Ok(());
+        }
         let found = self.some_rows(removal.space, &removal.range, limit)?;
         let database = self.database_of(removal.space);
         for (key, header) in &found.rows {
@@ -79,6 +84,7 @@ impl Keyspace<'_> {
                 self.remove(database, key, header);
             }
         }
+        removal.stepped_ms = clock_ms;
         let finished = found.next.is_none();
         match found.next {
             Some(next) => removal.range.first = next,
@@ -92,6 +98,13 @@ impl Keyspace<'_> {
             self.retire_unless_counted(space);
         }
         Ok(())
+    }
+
+    /// When a clock entry has to do something about removals; one unfinished removal after the other
+    /// has its turn.
+    pub(super) fn removals_due_ms(&self) -> Option<u64> {
+        let finished = self.removals.iter().filter(|removal| removal.finished_ms != 0);
+        finished.chain(self.unfinished().next()).map(Removal::due_ms).min()
     }
 
     /// Retires the space of an emptied database, unless keys in it are still to be counted: then it

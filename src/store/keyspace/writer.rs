@@ -47,7 +47,7 @@ impl<'a> Keyspace<'a> {
     pub fn finish(mut self) -> Meta {
         assert!(self.part.is_none(), "an entry ends inside a part");
         self.meta.removals = self.removals.len() as u32;
-        self.meta.removals_due_ms = self.removals.iter().map(Removal::due_ms).min().unwrap_or(0);
+        self.meta.removals_due_ms = self.removals_due_ms().unwrap_or(0);
         self.rows.put(Meta::row(), self.meta.encode());
         self.meta
     }
