@@ -133,6 +133,34 @@ fn same(sorted: u32, theirs: &Reply, ours: &Reply) -> bool {
 }
 
 #[test]
+fn what_one_dumps_the_other_restores() {
+    let (mut redis, mut ours) = (Redis::start(), Ours::new());
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut values: Vec<Bytes> =
+        ["", "0", "-129", "32768", "-2147483648", "2147483648", "007"].map(Bytes::from).to_vec();
+    for length in [1, 63, 64, 300, 16_383, 16_384, 100_000] {
+        // Noise stays as it is; few letters are compressed.
+        values.push((0..length).map(|_| random.u8(..)).collect());
+        values.push((0..length).map(|_| random.u8(b'a'..b'd')).collect());
+    }
+    let call = |words: &[&[u8]]| words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
+    for value in values {
+        let set: Vec<Bytes> = call(&[b"set", b"from", &value]);
+        assert_eq!((redis.ask(&set), ours.ask(&set)), (Reply::OK, Reply::OK));
+        let dump: Vec<Bytes> = call(&[b"dump", b"from"]);
+        let (Reply::Bulk(theirs), Reply::Bulk(mine)) = (redis.ask(&dump), ours.ask(&dump)) else {
+            panic!("DUMP answers a string");
+        };
+        let restore = |dump: &[u8]| call(&[b"restore", b"to", b"0", dump, b"replace"]);
+        assert_eq!(ours.ask(&restore(&theirs)), Reply::OK, "{}", theirs.escape_ascii());
+        assert_eq!(redis.ask(&restore(&mine)), Reply::OK, "{}", mine.escape_ascii());
+        let get: Vec<Bytes> = call(&[b"get", b"to"]);
+        let value = Reply::Bulk(value);
+        assert_eq!((redis.ask(&get), ours.ask(&get)), (value.clone(), value));
+    }
+}
+
+#[test]
 fn random_commands_are_answered_as_redis_answers_them() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("DIFFERENTIAL_SEED") {
