@@ -130,8 +130,12 @@ fn prefix_of_call(args: &[Bytes]) -> Result<KeyRange, Reply> {
     Ok(KeyRange::of_prefix(&args[1]))
 }
 
+/// Rows that are deleted within the entry that asks for it; more are removed by later ones. All
+/// nodes must have the same number.
+const AT_ONCE_ROWS_MAX: usize = 1000;
+
 fn delete_range(keyspace: &mut Keyspace, range: KeyRange) -> Outcome {
-    match keyspace.remove_range(range)? {
+    match keyspace.remove_range(range, AT_ONCE_ROWS_MAX)? {
         Removed::Now(count) => Ok(Reply::Integer(count as i64)),
         Removed::Later(version) => Ok(counted_later(version)),
         Removed::Refused => Err(Reply::error(format!(

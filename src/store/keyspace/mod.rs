@@ -82,4 +82,6 @@ fn with_key_row<R>(space: u32, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> R {
 }
 
 #[cfg(test)]
+mod removal_tests;
+#[cfg(test)]
 mod tests;

@@ -1,11 +1,8 @@
 //! Deleting ranges of keys, at once or by a removal whose rows go later.
 
 use super::removals::{KEPT_MS, REMOVALS_MAX, Removal, hider};
-use super::{Header, KeyRange, Keyspace, PREFIX_BYTES, Version, next_key};
+use super::{Header, KeyRange, Keyspace, PREFIX_BYTES, Version, key_row, next_key};
 use crate::store::StoreError;
-
-/// Rows that are deleted within the entry that asks for it; for more there is a removal.
-const AT_ONCE_ROWS_MAX: usize = 1000;
 
 /// How a range was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +23,15 @@ struct FoundRows {
 }
 
 impl Keyspace<'_> {
-    /// Deletes all keys of a range of the selected database.
-    pub fn remove_range(&mut self, range: KeyRange) -> Result<Removed, StoreError> {
+    /// Deletes all keys of a range of the selected database; at once where there are no more than
+    /// `at_once_max` rows.
+    pub fn remove_range(
+        &mut self,
+        range: KeyRange,
+        at_once_max: usize,
+    ) -> Result<Removed, StoreError> {
         let space = self.meta.databases[self.database].space;
-        let found = self.some_rows(space, &range, AT_ONCE_ROWS_MAX)?;
+        let found = self.some_rows(space, &range, at_once_max)?;
         if found.next.is_none() {
             let mut removed = 0;
             for (key, header) in found.rows {
@@ -79,9 +81,11 @@ impl Keyspace<'_> {
                 continue;
             }
             removal.removed += u64::from(!header.gone_at(removal.clock_ms));
-            // An emptied database's rows go all together.
-            if let Some(database) = database {
-                self.remove(database, key, header);
+            match database {
+                Some(database) => self.remove(database, key, header),
+                // An emptied database has no counts any more; but the next removal must not find
+                // the row again.
+                None => self.rows.delete(key_row(removal.space, key)),
             }
         }
         removal.stepped_ms = clock_ms;

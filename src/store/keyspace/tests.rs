@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::{Rows, RowsMut, StoreError};
 
+/// Rows, and what they were when a part began.
 #[derive(Default)]
-struct Map(BTreeMap<Vec<u8>, Bytes>, Option<BTreeMap<Vec<u8>, Bytes>>);
+pub(super) struct Map(pub BTreeMap<Vec<u8>, Bytes>, Option<BTreeMap<Vec<u8>, Bytes>>);
 
 impl Rows for Map {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -55,13 +56,18 @@ impl RowsMut for Map {
     }
 }
 
-fn change(rows: &mut Map, index: u64, stamp_ms: u64, change: impl FnOnce(&mut Keyspace)) -> Meta {
+pub(super) fn change(
+    rows: &mut Map,
+    index: u64,
+    stamp_ms: u64,
+    change: impl FnOnce(&mut Keyspace),
+) -> Meta {
     let mut keyspace = Keyspace::begin(rows, index, stamp_ms, 0).unwrap();
     change(&mut keyspace);
     keyspace.finish()
 }
 
-fn set(keyspace: &mut Keyspace, key: &[u8], value: &[u8], deadline_ms: u64) {
+pub(super) fn set(keyspace: &mut Keyspace, key: &[u8], value: &[u8], deadline_ms: u64) {
     let old = keyspace.find(key).unwrap();
     keyspace.put_string(key, value, deadline_ms, old.as_ref().map(|old| &old.header));
 }
@@ -136,95 +142,4 @@ fn the_index_follows_every_change_of_a_deadline() {
         assert_eq!(meta.databases[0].keys_with_deadline, indexed as u64);
         assert_eq!(meta.databases[0].keys, 1);
     }
-}
-
-/// Sets `count` keys of four digits.
-fn fill(rows: &mut Map, index: u64, count: usize) {
-    change(rows, index, 10, |keyspace| {
-        (0..count).for_each(|key| set(keyspace, format!("{key:04}").as_bytes(), b"1", 0));
-    });
-}
-
-fn visible(rows: &Map) -> usize {
-    let mut count = 0;
-    let view = View::open(rows, 0, 0, 0).unwrap();
-    view.scan(&KeyRange::all(), false, &mut |_, _, _| {
-        count += 1;
-        true
-    })
-    .unwrap();
-    count
-}
-
-#[test]
-fn a_small_range_goes_at_once_and_a_large_one_by_parts() {
-    let mut rows = Map::default();
-    fill(&mut rows, 1, 3000);
-    let range = |first: &str, end: &str| KeyRange { first: first.into(), end: Some(end.into()) };
-    let meta = change(&mut rows, 2, 10, |keyspace| {
-        let removed = keyspace.remove_range(range("0100", "0200")).unwrap();
-        assert_eq!(removed, Removed::Now(100));
-    });
-    assert_eq!((meta.databases[0].keys, meta.removals), (2900, 0));
-    assert_eq!(meta.earliest_deadline_ms(), None);
-
-    let version = Version { index: 3, place: 1 };
-    let meta = change(&mut rows, 3, 10, |keyspace| {
-        let removed = keyspace.remove_range(range("0000", "2500")).unwrap();
-        assert_eq!(removed, Removed::Later(version));
-        set(keyspace, b"0007", b"new", 0);
-    });
-    assert_eq!(visible(&rows), 501, "500 behind the range, one set since");
-    assert_eq!(meta.earliest_deadline_ms(), Some(15), "the next step is soon");
-    assert_eq!(Removal::finished(&rows, version).unwrap(), Some(None));
-
-    let mut entries = 0;
-    while Removal::finished(&rows, version).unwrap() == Some(None) {
-        change(&mut rows, 4 + entries, 20 + 5 * entries, |keyspace| {
-            keyspace.go_on_removing(700).unwrap();
-        });
-        entries += 1;
-    }
-    assert_eq!(entries, 4, "2400 rows, 700 at a time");
-    assert_eq!(Removal::finished(&rows, version).unwrap(), Some(Some(2400)));
-    let meta = Meta::read(&rows).unwrap();
-    assert_eq!((visible(&rows), meta.databases[0].keys), (501, 501));
-    assert_eq!(meta.earliest_deadline_ms(), Some(60_035), "the count is kept for a minute");
-
-    let meta = change(&mut rows, 9, 60_035, |keyspace| keyspace.go_on_removing(700).unwrap());
-    assert_eq!(meta.removals, 0);
-    assert_eq!(Removal::finished(&rows, version).unwrap(), None);
-    let plain = Meta { clock_ms: 1, ..meta };
-    assert_eq!(plain.encode()[0], 1, "without removals the row is as before there were any");
-}
-
-#[test]
-fn there_are_not_too_many_large_removals_at_once() {
-    let mut rows = Map::default();
-    fill(&mut rows, 1, 1001);
-    let all = || KeyRange::all();
-    for index in 0..REMOVALS_MAX as u64 {
-        change(&mut rows, 2 + index, 10, |keyspace| {
-            assert!(matches!(keyspace.remove_range(all()).unwrap(), Removed::Later(_)));
-        });
-    }
-    change(&mut rows, 100, 10, |keyspace| {
-        assert_eq!(keyspace.remove_range(all()).unwrap(), Removed::Refused);
-    });
-}
-
-#[test]
-fn an_undone_part_leaves_no_trace() {
-    let mut rows = Map::default();
-    fill(&mut rows, 1, 1500);
-    let before = (rows.0.clone(), Meta::read(&rows).unwrap());
-    let meta = change(&mut rows, 2, 10, |keyspace| {
-        keyspace.begin_part();
-        set(keyspace, b"a", b"1", 20);
-        keyspace.remove_range(KeyRange::all()).unwrap();
-        keyspace.flush_all();
-        keyspace.undo_part();
-        assert_eq!(keyspace.changes(), 0);
-    });
-    assert_eq!((&rows.0, meta), (&before.0, before.1));
 }
