@@ -17,9 +17,9 @@ use crate::store::{RowsMut, StoreError};
 /// Expired keys that one clock item deletes at most: it must not hold up what stands behind it.
 pub const EXPIRED_PER_CLOCK_MAX: usize = 1000;
 
-/// Rows of removals that one clock item looks at at most: some ten milliseconds' work, and what it
-/// makes visible at once holds up reads for less than that.
-pub const REMOVED_PER_CLOCK_MAX: usize = 500;
+/// Rows of removals that one clock item looks at at most: about a millisecond's work. All nodes must
+/// have the same number.
+pub const REMOVED_PER_CLOCK_MAX: usize = 250;
 
 /// What an entry did.
 #[derive(Debug, PartialEq)]

@@ -11,7 +11,7 @@ use resp::Reply;
 use crate::harness::{Cluster, eventually};
 
 const KEYS: usize = 30_000;
-/// Deleting that many takes a step of 500 every 5 ms at best.
+/// Deleting that many takes a step of 250 every 10 ms at best.
 const WITHIN: Duration = Duration::from_secs(60);
 
 fn connect(cluster: &Cluster, seat: usize) -> Client {

@@ -27,7 +27,7 @@ const FORMAT: u8 = 1;
 /// Unfinished removals there may be at once: every read compares keys with all of them.
 pub const REMOVALS_MAX: usize = 64;
 /// Between one step and the next of all removals, so that others' updates have most of the time.
-pub const STEP_EVERY_MS: u64 = 5;
+pub const STEP_EVERY_MS: u64 = 10;
 /// How long the count of a finished removal is kept.
 pub const KEPT_MS: u64 = 60_000;
 
