@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use resp::Reply;
 
+use super::assertions::is_assertion;
 use super::batch::{Batch, BatchError, Call, Item, Watch};
+use super::outcome::is_failed_assertion;
 use super::table::{self, Kind};
 use crate::store::keyspace::Keyspace;
 use crate::store::{RowsMut, StoreError};
@@ -15,17 +17,22 @@ use crate::store::{RowsMut, StoreError};
 /// Expired keys that one clock item deletes at most: it must not hold up what stands behind it.
 pub const EXPIRED_PER_CLOCK_MAX: usize = 1000;
 
+/// Rows of removals that one clock item looks at at most: about a millisecond's work. All nodes must
+/// have the same number.
+pub const REMOVED_PER_CLOCK_MAX: usize = 250;
+
 /// What an entry did.
 #[derive(Debug, PartialEq)]
 pub struct Applied {
     /// One for each item. A transaction's is an array, or `NullArray` when a watched key had
-    /// changed; those of clock and head items are OK.
+    /// changed, or the error of an assertion; those of clock and head items are OK.
     pub replies: Vec<Reply>,
     /// The state after this entry is to be frozen and exported as a head.
     pub head_requested: bool,
     /// The log's clock after the entry, in ms since the epoch.
     pub stamp_ms: u64,
-    /// No key's deadline is earlier; when it is due, a clock item is. `None`: no key has one.
+    /// No key's deadline is earlier, and no removal is due before; when it is due, a clock item is.
+    /// `None`: there is nothing to do.
     pub earliest_deadline_ms: Option<u64>,
 }
 
@@ -51,19 +58,21 @@ pub fn apply_batch(
     rows: &mut dyn RowsMut,
 ) -> Result<Applied, ApplyError> {
     let mut batch = Batch::open(batch)?;
-    let mut keyspace = Keyspace::begin(rows, index, batch.stamp_ms)?;
+    let mut keyspace = Keyspace::begin(rows, index, batch.stamp_ms, batch.seed)?;
     // An item takes at least a byte, but its reply more: a made-up count must not reserve much.
     let mut replies = Vec::with_capacity(batch.count.min(4096) as usize);
     let mut head_requested = false;
-    let mut place = 0;
+    let mut first = true;
     while let Some(item) = batch.next_item()? {
-        keyspace.at_place(place);
-        place += 1;
+        if !std::mem::take(&mut first) {
+            keyspace.next_item();
+        }
         replies.push(match item {
             Item::Command(call) => run(&mut keyspace, &call)?,
             Item::Transaction { watches, calls } => transaction(&mut keyspace, &watches, &calls)?,
             Item::Clock => {
                 keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
+                keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
                 Reply::OK
             }
             Item::Head => {
@@ -81,8 +90,8 @@ pub fn apply_batch(
     })
 }
 
-/// All commands or, when a watched key has changed, none. A command that fails does not keep the
-/// others from being run.
+/// All commands or, when a watched key has changed or an assertion does not hold, none. Any other
+/// command that fails does not keep the others from being run.
 fn transaction(
     keyspace: &mut Keyspace,
     watches: &[Watch],
@@ -94,9 +103,24 @@ fn transaction(
             return Ok(Reply::NullArray);
         }
     }
-    let replies: Result<Vec<Reply>, ApplyError> =
-        calls.iter().map(|call| run(keyspace, call)).collect();
-    Ok(Reply::Array(replies?))
+    let asserts = |call: &Call| table::find(&call.args[0]).is_some_and(is_assertion);
+    if !calls.iter().any(asserts) {
+        let replies: Result<Vec<Reply>, ApplyError> =
+            calls.iter().map(|call| run(keyspace, call)).collect();
+        return Ok(Reply::Array(replies?));
+    }
+    keyspace.begin_part();
+    let mut replies = Vec::with_capacity(calls.len());
+    for call in calls {
+        let reply = run(keyspace, call)?;
+        if is_failed_assertion(&reply) {
+            keyspace.undo_part();
+            return Ok(reply);
+        }
+        replies.push(reply);
+    }
+    keyspace.keep_part();
+    Ok(Reply::Array(replies))
 }
 
 fn run(keyspace: &mut Keyspace, call: &Call) -> Result<Reply, ApplyError> {

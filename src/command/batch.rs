@@ -8,13 +8,15 @@
 //!                  number of commands, each {db u8, arguments}
 //!   3 clock:       nothing
 //!   4 head:        nothing
+//!   5 level:       level u8, then an item of one of the other kinds
 //! arguments:   number, then as many strings; the first is the command's name
 //! string:      number of bytes, then the bytes
 //! ```
 //!
 //! Numbers without a width are LEB128, at most five bytes; those with one are big-endian. A node
 //! that meets a version or kind it does not know must stop: to skip it would make its store differ
-//! from the others'. Items are encoded one after the other without the header, so that sessions
+//! from the others'. So must one that meets a level above its own: the item holds a command that it
+//! knows under that name, but with another meaning. Items without a level have level 1. Items are encoded one after the other without the header, so that sessions
 //! write them and the master only puts the header in front.
 //!
 //! Decoding copies nothing: every key and argument is a slice of the batch.
@@ -30,6 +32,10 @@ const COMMAND: u8 = 1;
 const TRANSACTION: u8 = 2;
 const CLOCK: u8 = 3;
 const HEAD: u8 = 4;
+const LEVEL: u8 = 5;
+
+/// The highest level of commands that this version applies. 2: SET with IFEQ, IFNE, IFDEQ, IFDNE.
+pub const LEVEL_MAX: u8 = 2;
 
 /// A key and the version it must still have when the transaction is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +85,21 @@ pub enum BatchError {
     /// Written by a newer version.
     #[error("batch item of unknown kind {0}: upgrade this node")]
     UnknownKind(u8),
+    /// Written by a newer version.
+    #[error("batch item of level {0}; this node knows level {LEVEL_MAX}: upgrade it")]
+    UnknownLevel(u8),
     /// Not what `seal` and the encoders write.
     #[error("damaged batch: {0}")]
     Damaged(&'static str),
+}
+
+/// Appends the level of the item that follows, unless it is the first.
+pub fn encode_level(out: &mut BytesMut, level: u8) {
+    assert!(level <= LEVEL_MAX, "level {level} of {LEVEL_MAX}");
+    if level > 1 {
+        out.put_u8(LEVEL);
+        out.put_u8(level);
+    }
 }
 
 /// Appends a command.
@@ -212,7 +230,14 @@ impl Items {
             };
         }
         self.left -= 1;
-        let item = match self.u8()? {
+        let mut kind = self.u8()?;
+        if kind == LEVEL {
+            match self.u8()? {
+                level if level > LEVEL_MAX => return Err(BatchError::UnknownLevel(level)),
+                _ => kind = self.u8()?,
+            }
+        }
+        let item = match kind {
             COMMAND => Item::Command(self.call()?),
             TRANSACTION => {
                 let watches = self.many(|items| items.watch())?;
@@ -387,6 +412,20 @@ mod tests {
     fn an_unknown_version_or_kind_is_named() {
         assert_eq!(read(&Bytes::from_static(&[9])), Err(BatchError::UnknownVersion(9)));
         assert_eq!(read(&seal(0, 0, 1, &[[77]])), Err(BatchError::UnknownKind(77)));
+    }
+
+    #[test]
+    fn a_level_is_read_over_and_one_too_high_is_named() {
+        let item = |level: u8| {
+            let mut out = BytesMut::new();
+            out.put_slice(&[LEVEL, level]);
+            encode_clock(&mut out);
+            seal(0, 0, 1, &[out])
+        };
+        assert_eq!(read(&item(LEVEL_MAX)), Ok(vec![Item::Clock]));
+        let above = LEVEL_MAX + 1;
+        assert_eq!(read(&item(above)), Err(BatchError::UnknownLevel(above)));
+        assert_eq!(read(&seal(0, 0, 1, &[[LEVEL, 2, LEVEL]])), Err(BatchError::UnknownKind(LEVEL)));
     }
 
     #[test]

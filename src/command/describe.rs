@@ -70,7 +70,9 @@ fn pairs<const N: usize>(pairs: [(&'static str, Reply); N]) -> Reply {
 }
 
 fn info(spec: &'static Spec) -> Reply {
-    let Keys { first, last, step } = spec.keys;
+    // Keys that a number announces have no fixed places.
+    let Keys { first, last, step, .. } =
+        if spec.keys.counted_at == 0 { spec.keys } else { Keys::NONE };
     let numbers = [first, last, step].map(|number| Reply::Integer(i64::from(number)));
     let [first, last, step] = numbers;
     Reply::Array(vec![
@@ -96,7 +98,10 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
     }
     categories.push(match spec.group {
         "string" => "@string",
-        "generic" | "server" if !matches!(spec.kind, Kind::Connection(_)) => "@keyspace",
+        "bitmap" => "@bitmap",
+        "generic" | "server" | "arakoon" if !matches!(spec.kind, Kind::Connection(_)) => {
+            "@keyspace"
+        }
         "transactions" => "@transaction",
         _ => "@connection",
     });
@@ -110,22 +115,31 @@ fn categories(spec: &Spec) -> Vec<&'static str> {
 
 /// Where the keys are, in the form that came with Redis 7.
 fn key_specs(spec: &Spec) -> Vec<Reply> {
-    let Keys { first, last, step } = spec.keys;
+    let Keys { first, last, step, counted_at } = spec.keys;
     if spec.keys == Keys::NONE {
         return Vec::new();
     }
-    // There, the last key counts from the first, here from the command's name.
+    // There, places count from where the search begins, here from the command's name.
+    let begin = if counted_at == 0 { first } else { counted_at };
     let last = if last < 0 { last } else { last - first };
     let integer = |number: i32| Reply::Integer(i64::from(number));
     let access: &[&str] =
         if spec.is_write() { &["RW", "access", "update"] } else { &["RO", "access"] };
-    let index = pairs([("index", integer(first))]);
-    let range =
-        pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
+    let index = pairs([("index", integer(begin))]);
+    let (find, found) = if counted_at == 0 {
+        let range =
+            pairs([("lastkey", integer(last)), ("keystep", integer(step)), ("limit", integer(0))]);
+        ("range", range)
+    } else {
+        let first = integer(first - counted_at);
+        let counted =
+            pairs([("keynumidx", integer(0)), ("firstkey", first), ("keystep", integer(step))]);
+        ("keynum", counted)
+    };
     vec![pairs([
         ("flags", names(access)),
         ("begin_search", pairs([("type", Reply::bulk("index")), ("spec", index)])),
-        ("find_keys", pairs([("type", Reply::bulk("range")), ("spec", range)])),
+        ("find_keys", pairs([("type", Reply::bulk(find)), ("spec", found)])),
     ])]
 }
 
@@ -139,8 +153,37 @@ fn docs(spec: &'static Spec) -> (Reply, Reply) {
     (Reply::bulk(spec.name), docs)
 }
 
-/// The page `docs/commands.md`.
-pub fn page() -> String {
+/// Arakoon's operations by their old names, and what does the same here.
+const OLD_NAMES: &[(&str, &str)] = &[
+    ("hello, ping", "PING, HELLO"),
+    ("who_master", "AK.MASTER"),
+    ("exists, exists_multi", "EXISTS"),
+    ("get, multi_get_option", "GET, MGET"),
+    ("multi_get", "AK.MGET"),
+    ("set", "SET"),
+    ("delete", "DEL"),
+    ("confirm", "AK.CONFIRM"),
+    ("replace", "SET with GET, GETDEL"),
+    ("test_and_set", "SET with IFEQ or NX and GET, DELEX with IFEQ"),
+    ("assert, assert_exists", "AK.ASSERT with VALUE, ABSENT or PRESENT, in MULTI"),
+    ("assert_range", "AK.ASSERTRANGE, in MULTI"),
+    ("sequence, synced_sequence", "MULTI and EXEC; every one is synced before it is answered"),
+    ("range, range_entries", "AK.RANGE, with WITHVALUES for entries"),
+    ("rev_range_entries", "AK.RANGE with REV and WITHVALUES"),
+    ("prefix_keys", "AK.PREFIX"),
+    ("delete_prefix", "AK.DELPREFIX; AK.DELRANGE for any range"),
+    ("nop", "AK.NOP"),
+    ("get_txid", "AK.TXID"),
+    ("consistency at_least", "READONLY and AK.ATLEAST"),
+    ("allow dirty reads", "READONLY"),
+    ("expect_progress_possible", "AK.PROGRESS"),
+    ("statistics", "AK.STATS, INFO"),
+    ("version", "HELLO, INFO"),
+    ("user functions", "none"),
+];
+
+/// The page `docs/commands.md`; `examples`: a script of Arakoon's own commands with its replies.
+pub fn page(examples: &str) -> String {
     let mut page = String::from(
         "# Commands\n\n\
          Made from the command table (`src/command/table.rs`) by\n\
@@ -168,5 +211,16 @@ pub fn page() -> String {
         let name = spec.name.to_ascii_uppercase();
         page.push_str(&format!("| {name} | {arity} | {by} | {summary} | {complexity} |\n"));
     }
+    page.push_str("\n## Arakoon's old names\n\n| Arakoon | Here |\n|---|---|\n");
+    for (old, new) in OLD_NAMES {
+        page.push_str(&format!("| {old} | {new} |\n"));
+    }
+    page.push_str(
+        "\n## Examples of Arakoon's own\n\n\
+         A test runs these. Above each line are the commands, below it what they answer: `+` a status,\n\
+         `-` an error, `:` a number, in quotes a string, in brackets an array.\n\n```text\n",
+    );
+    page.push_str(examples);
+    page.push_str("```\n");
     page
 }

@@ -86,19 +86,12 @@ pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The smallest byte string above all that begin with `prefix`; `None`: there is none.
-pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut after = prefix[..=kept].to_vec();
-    after[kept] += 1;
-    Some(after)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::keyspace::after_prefix;
 
     #[test]
     fn patterns_match_as_in_redis() {

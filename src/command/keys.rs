@@ -6,7 +6,8 @@ use resp::Reply;
 use super::outcome::Outcome;
 use super::parse::{SYNTAX, is};
 use super::table::{Keys, Spec, read_kind, write_kind};
-use crate::store::keyspace::{Keyspace, View};
+use crate::store::StoreError;
+use crate::store::keyspace::{KeyRange, Keyspace, View};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -63,6 +64,17 @@ pub static COMMANDS: &[Spec] = &[
         group: "generic",
         since: "1.0.0",
         summary: "Answers the type of the value at a key.",
+        complexity: "O(1)",
+    },
+    Spec {
+        name: "randomkey",
+        arity: 1,
+        kind: read_kind!(randomkey),
+        keys: Keys::NONE,
+        flags: &["readonly"],
+        group: "generic",
+        since: "1.0.0",
+        summary: "Answers some key; in large databases not all are equally likely.",
         complexity: "O(1)",
     },
     Spec {
@@ -126,6 +138,50 @@ fn exists(view: &View, args: &[Bytes]) -> Outcome {
 fn type_of(view: &View, args: &[Bytes]) -> Outcome {
     let stored = view.find(&args[1])?;
     Ok(Reply::Simple(stored.map_or("none", |stored| stored.header.kind.name()).into()))
+}
+
+/// Up to this many keys, RANDOMKEY counts to one of them; each is equally likely.
+const COUNTED_KEYS_MAX: u64 = 256;
+
+fn randomkey(view: &View, _: &[Bytes]) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(view.seed());
+    let mut range = KeyRange::all();
+    if view.keys() > COUNTED_KEYS_MAX {
+        let bounds = (first_key(view, false)?, first_key(view, true)?);
+        let (Some(least), Some(greatest)) = bounds else { return Ok(Reply::Null) };
+        range.first = between(&least, &greatest, &mut random);
+    }
+    let mut skip = random.u64(..view.keys().clamp(1, COUNTED_KEYS_MAX));
+    let mut found = None;
+    // Expired keys count but are not there, and there may be few keys behind a place in between:
+    // what is last then must do.
+    view.scan(&range, false, &mut |key, _, _| {
+        found = Some(Bytes::copy_from_slice(key));
+        skip = skip.wrapping_sub(1);
+        skip != u64::MAX
+    })?;
+    Ok(found.map_or(Reply::Null, Reply::Bulk))
+}
+
+/// The least key, or the greatest.
+fn first_key(view: &View, greatest: bool) -> Result<Option<Bytes>, StoreError> {
+    let mut found = None;
+    view.scan(&KeyRange::all(), greatest, &mut |key, _, _| {
+        found = Some(Bytes::copy_from_slice(key));
+        false
+    })?;
+    Ok(found)
+}
+
+/// A byte string that is not above `greatest` and, but for what the two have in common, random.
+fn between(least: &[u8], greatest: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let common = least.iter().zip(greatest).take_while(|(one, other)| one == other).count();
+    let low = least.get(common).copied().unwrap_or(0);
+    let high = greatest.get(common).copied().unwrap_or(u8::MAX);
+    let mut key = least[..common].to_vec();
+    key.push(random.u8(low..=high));
+    key.extend((0..8).map(|_| random.u8(..)));
+    if key[..] > *greatest { greatest.to_vec() } else { key }
 }
 
 fn dbsize(view: &View, _: &[Bytes]) -> Outcome {

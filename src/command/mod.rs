@@ -7,16 +7,28 @@
 //! entry never holds what applying would refuse as malformed.
 
 pub mod apply;
+pub mod assertions;
 pub mod batch;
+pub mod bitfield;
+pub mod bits;
+pub mod compare;
 pub mod connection;
 pub mod counters;
 pub mod describe;
+pub mod dump;
 pub mod expiry;
 pub mod glob;
 pub mod keys;
+pub mod lcs;
+pub mod long_double;
+pub mod moving;
+pub mod multiple;
+pub mod object;
 pub mod outcome;
 pub mod parse;
+pub mod ranges;
 pub mod scan;
+pub mod set;
 pub mod strings;
 pub mod table;
 

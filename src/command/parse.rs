@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use resp::Reply;
 
+use crate::store::keyspace::DATABASES;
+
 /// A key and its value together must stay below this many bytes.
 pub const PAIR_BYTES_LIMIT: usize = 16 << 20;
 
@@ -54,9 +56,40 @@ pub fn is(argument: &[u8], option: &str) -> bool {
     argument.eq_ignore_ascii_case(option.as_bytes())
 }
 
+/// The range that a first and a last place mean among `length` of something: negative places count
+/// from the end. `None`: nothing.
+pub fn places(first: i64, last: i64, length: u64) -> Option<(u64, u64)> {
+    match first < 0 && last < 0 && first > last {
+        true => None,
+        false => clamped_places(first, last, length),
+    }
+}
+
+/// The same where two places before the beginning mean the first one, as in BITPOS.
+pub fn clamped_places(first: i64, last: i64, length: u64) -> Option<(u64, u64)> {
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    let from_start = |place: i64| if place < 0 { place.saturating_add(length) } else { place };
+    let (first, last) = (from_start(first).max(0), from_start(last).max(0).min(length - 1));
+    (first <= last).then_some((first as u64, last as u64))
+}
+
+/// What a key is called in the text of an error: the beginning of a long one, and no line breaks.
+pub fn shown(key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 128;
+    let text = String::from_utf8_lossy(&key[..key.len().min(SHOWN_BYTES)]).into_owned();
+    text.replace(['\r', '\n'], " ")
+}
+
 /// The error for a command with too few or too many arguments; `name` in lower case.
 pub fn wrong_arity(name: &str) -> Reply {
     Reply::error(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// The error for a subcommand that a container does not have, or not with so many arguments;
+/// `container` in capitals.
+pub fn unknown_subcommand(container: &str, args: &[Bytes]) -> Reply {
+    let subcommand = shown(&args[1]);
+    Reply::error(format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."))
 }
 
 /// Refuses a key that is too long, alone or with its value.
@@ -142,6 +175,57 @@ impl Time {
     }
 }
 
+/// The argument of a time option. It may come again in the same form, and the last one counts.
+pub fn next_time<'a>(
+    options: &mut std::slice::Iter<'a, Bytes>,
+    form: TimeForm,
+    before: Option<(&Bytes, TimeForm)>,
+) -> Result<&'a Bytes, Reply> {
+    match before {
+        Some((_, other)) if other != form => Err(SYNTAX),
+        _ => options.next().ok_or(SYNTAX),
+    }
+}
+
+/// The options of a command that sets keys with a deadline, or keeps the one they have.
+#[derive(Default)]
+pub struct DeadlineOptions<'a> {
+    /// KEEPTTL
+    pub keep: bool,
+    time: Option<(&'a Bytes, TimeForm)>,
+}
+
+impl<'a> DeadlineOptions<'a> {
+    /// Whether this is one of them, and does not contradict those before.
+    pub fn take(
+        &mut self,
+        option: &Bytes,
+        options: &mut std::slice::Iter<'a, Bytes>,
+    ) -> Result<bool, Reply> {
+        if is(option, "KEEPTTL") && self.time.is_none() {
+            self.keep = true;
+            return Ok(true);
+        }
+        let (Some(form), false) = (TimeForm::of_option(option), self.keep) else {
+            return Ok(false);
+        };
+        self.time = Some((next_time(options, form, self.time)?, form));
+        Ok(true)
+    }
+
+    /// The time that was given, once all options are right; `name`: the command, for the error.
+    pub fn time(&self, name: &str) -> Result<Option<Time>, Reply> {
+        self.time.map(|(text, form)| Time::parse(text, form, true, name)).transpose()
+    }
+}
+
+/// A database's number.
+pub fn parse_db(argument: &[u8]) -> Result<u8, Reply> {
+    let number = integer_argument(argument)?;
+    let db = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
+    db.ok_or_else(|| Reply::error("ERR DB index is out of range"))
+}
+
 fn invalid_expire_time(name: &str) -> Reply {
     Reply::error(format!("ERR invalid expire time in '{name}' command"))
 }
@@ -159,6 +243,23 @@ mod tests {
         for text in bad.into_iter().chain(["-9223372036854775809", "99999999999999999999"]) {
             assert_eq!(integer(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn places_count_from_both_ends() {
+        for (first, last, expected) in [
+            (0, -1, Some((0, 4))),
+            (-3, -2, Some((2, 3))),
+            (-100, 100, Some((0, 4))),
+            (0, -100, Some((0, 0))),
+            (-1, -2, None),
+            (3, 2, None),
+            (5, 9, None),
+            (i64::MIN, i64::MAX, Some((0, 4))),
+        ] {
+            assert_eq!(places(first, last, 5), expected, "{first} {last}");
+        }
+        assert_eq!(places(0, -1, 0), None);
     }
 
     #[test]

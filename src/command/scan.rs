@@ -11,7 +11,7 @@ use super::glob;
 use super::outcome::Outcome;
 use super::parse::{SYNTAX, integer_argument, is};
 use super::table::{Keys, Spec, read_kind};
-use crate::store::keyspace::View;
+use crate::store::keyspace::{KeyRange, View};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -75,16 +75,15 @@ impl Place {
 fn scan(view: &View, args: &[Bytes]) -> Outcome {
     let call = ScanCall::parse(args)?;
     let prefix = call.pattern.map(|pattern| glob::literal_prefix(pattern)).unwrap_or_default();
-    let end = glob::after_prefix(&prefix);
-    let (first, after) = match &call.place {
-        Place::After(key) if key[..] >= prefix[..] => (&key[..], true),
-        _ => (&prefix[..], false),
-    };
+    let mut range = KeyRange::of_prefix(&prefix);
+    if let Place::After(key) = &call.place {
+        range = range.after(key);
+    }
     let mut looked_at = 0;
     let mut next = None;
     let mut found = Vec::new();
     let mut last = Bytes::new();
-    view.scan(first, after, end.as_deref(), &mut |key, header| {
+    view.scan(&range, false, &mut |key, header, _| {
         if looked_at == call.count {
             next = Some(std::mem::take(&mut last));
             return false;
@@ -135,10 +134,9 @@ impl<'a> ScanCall<'a> {
 
 fn keys(view: &View, args: &[Bytes]) -> Outcome {
     let pattern = &args[1];
-    let prefix = glob::literal_prefix(pattern);
-    let end = glob::after_prefix(&prefix);
+    let range = KeyRange::of_prefix(&glob::literal_prefix(pattern));
     let mut found = Vec::new();
-    view.scan(&prefix, false, end.as_deref(), &mut |key, _| {
+    view.scan(&range, false, &mut |key, _, _| {
         if glob::matches(pattern, key) {
             found.push(Reply::Bulk(Bytes::copy_from_slice(key)));
         }

@@ -1,10 +1,13 @@
-//! Strings: setting, getting, and both at once.
+//! Strings: reading them whole or in part, and changing what is there. `set` has what sets them
+//! whatever they were.
 
 use bytes::Bytes;
 use resp::Reply;
 
 use super::outcome::Outcome;
-use super::parse::{SYNTAX, Time, TimeForm, WRONG_TYPE, check_pair, is, wrong_arity};
+use super::parse::{
+    SYNTAX, Time, TimeForm, WRONG_TYPE, check_pair, integer_argument, is, next_time, places,
+};
 use super::table::{Keys, Spec, read_kind, write_kind};
 use crate::store::keyspace::{Keyspace, Stored, Type, View};
 
@@ -19,61 +22,6 @@ pub static COMMANDS: &[Spec] = &[
         group: "string",
         since: "1.0.0",
         summary: "Answers the string at a key.",
-        complexity: "O(1)",
-    },
-    Spec {
-        name: "set",
-        arity: -3,
-        kind: write_kind!(SetCall::parse_set, set),
-        keys: Keys::FIRST,
-        flags: &["write", "denyoom"],
-        group: "string",
-        since: "1.0.0",
-        summary: "Sets a key to a string, on conditions and with a deadline if asked.",
-        complexity: "O(1)",
-    },
-    Spec {
-        name: "setnx",
-        arity: 3,
-        kind: write_kind!(SetCall::parse_setnx, setnx),
-        keys: Keys::FIRST,
-        flags: &["write", "denyoom", "fast"],
-        group: "string",
-        since: "1.0.0",
-        summary: "Sets a key that does not exist yet.",
-        complexity: "O(1)",
-    },
-    Spec {
-        name: "setex",
-        arity: 4,
-        kind: write_kind!(SetCall::parse_setex, set),
-        keys: Keys::FIRST,
-        flags: &["write", "denyoom"],
-        group: "string",
-        since: "2.0.0",
-        summary: "Sets a key and its lifetime in seconds.",
-        complexity: "O(1)",
-    },
-    Spec {
-        name: "psetex",
-        arity: 4,
-        kind: write_kind!(SetCall::parse_psetex, set),
-        keys: Keys::FIRST,
-        flags: &["write", "denyoom"],
-        group: "string",
-        since: "2.6.0",
-        summary: "Sets a key and its lifetime in milliseconds.",
-        complexity: "O(1)",
-    },
-    Spec {
-        name: "getset",
-        arity: 3,
-        kind: write_kind!(SetCall::parse_getset, set),
-        keys: Keys::FIRST,
-        flags: &["write", "denyoom", "fast"],
-        group: "string",
-        since: "1.0.0",
-        summary: "Sets a key and answers what it was.",
         complexity: "O(1)",
     },
     Spec {
@@ -110,28 +58,6 @@ pub static COMMANDS: &[Spec] = &[
         complexity: "O(N), N: the keys",
     },
     Spec {
-        name: "mset",
-        arity: -3,
-        kind: write_kind!(pairs_of_mset, mset),
-        keys: Keys::PAIRS,
-        flags: &["write", "denyoom"],
-        group: "string",
-        since: "1.0.1",
-        summary: "Sets several keys, all or none.",
-        complexity: "O(N), N: the keys",
-    },
-    Spec {
-        name: "msetnx",
-        arity: -3,
-        kind: write_kind!(pairs_of_msetnx, msetnx),
-        keys: Keys::PAIRS,
-        flags: &["write", "denyoom"],
-        group: "string",
-        since: "1.0.1",
-        summary: "Sets several keys if none of them exists.",
-        complexity: "O(N), N: the keys",
-    },
-    Spec {
         name: "append",
         arity: 3,
         kind: write_kind!(key_and_value, append),
@@ -153,7 +79,44 @@ pub static COMMANDS: &[Spec] = &[
         summary: "Answers the bytes of a string; 0 when the key does not exist.",
         complexity: "O(1)",
     },
+    Spec {
+        name: "getrange",
+        arity: 4,
+        kind: read_kind!(getrange),
+        keys: Keys::FIRST,
+        flags: &["readonly"],
+        group: "string",
+        since: "2.4.0",
+        summary: "Answers a part of a string; negative places count from the end.",
+        complexity: "O(N), N: bytes of the answer",
+    },
+    Spec {
+        name: "substr",
+        arity: 4,
+        kind: read_kind!(getrange),
+        keys: Keys::FIRST,
+        flags: &["readonly"],
+        group: "string",
+        since: "1.0.0",
+        summary: "Answers a part of a string, as GETRANGE does.",
+        complexity: "O(N), N: bytes of the answer",
+    },
+    Spec {
+        name: "setrange",
+        arity: 4,
+        kind: write_kind!(SetrangeCall::parse, setrange),
+        keys: Keys::FIRST,
+        flags: &["write", "denyoom"],
+        group: "string",
+        since: "2.2.0",
+        summary: "Overwrites a part of a string, with zeros up to it if need be.",
+        complexity: "O(N), N: bytes of the result",
+    },
 ];
+
+/// The longest string of Redis as it comes; what is longer has its error text. Ours end earlier, see
+/// [`check_pair`].
+pub(super) const STRING_BYTES_MAX: u64 = 512 << 20;
 
 /// The bytes of a key that must be a string.
 pub(super) fn string_of(stored: &Stored) -> Result<Bytes, Reply> {
@@ -186,142 +149,6 @@ fn strlen(view: &View, args: &[Bytes]) -> Outcome {
         Some(_) => Err(WRONG_TYPE.into()),
         None => Ok(Reply::Integer(0)),
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
-    Absent,
-    Present,
-}
-
-/// SET and its older relatives.
-struct SetCall<'a> {
-    name: &'static str,
-    key: &'a Bytes,
-    value: &'a Bytes,
-    condition: Option<Condition>,
-    /// Answer the old value.
-    get: bool,
-    keep_deadline: bool,
-    time: Option<Time>,
-}
-
-impl<'a> SetCall<'a> {
-    fn plain(name: &'static str, key: &'a Bytes, value: &'a Bytes) -> Result<SetCall<'a>, Reply> {
-        check_pair(key, value.len())?;
-        let (condition, time) = (None, None);
-        Ok(SetCall { name, key, value, condition, get: false, keep_deadline: false, time })
-    }
-
-    fn parse_set(args: &'a [Bytes]) -> Result<SetCall<'a>, Reply> {
-        let mut call = SetCall::plain("set", &args[1], &args[2])?;
-        let mut time = None;
-        let mut options = args[3..].iter();
-        while let Some(option) = options.next() {
-            if is(option, "NX") && call.condition.is_none_or(|old| old == Condition::Absent) {
-                call.condition = Some(Condition::Absent);
-            } else if is(option, "XX") && call.condition.is_none_or(|old| old == Condition::Present)
-            {
-                call.condition = Some(Condition::Present);
-            } else if is(option, "GET") {
-                call.get = true;
-            } else if is(option, "KEEPTTL") && time.is_none() {
-                call.keep_deadline = true;
-            } else if let (Some(form), false) = (TimeForm::of_option(option), call.keep_deadline) {
-                time = Some((next_time(&mut options, form, time)?, form));
-            } else {
-                return Err(SYNTAX);
-            }
-        }
-        if let Some((text, form)) = time {
-            call.time = Some(Time::parse(text, form, true, "set")?);
-        }
-        Ok(call)
-    }
-
-    fn parse_setnx(args: &'a [Bytes]) -> Result<SetCall<'a>, Reply> {
-        let call = SetCall::plain("setnx", &args[1], &args[2])?;
-        Ok(SetCall { condition: Some(Condition::Absent), ..call })
-    }
-
-    fn parse_setex(args: &'a [Bytes]) -> Result<SetCall<'a>, Reply> {
-        SetCall::parse_timed("setex", args, TimeForm::EX)
-    }
-
-    fn parse_psetex(args: &'a [Bytes]) -> Result<SetCall<'a>, Reply> {
-        SetCall::parse_timed("psetex", args, TimeForm::PX)
-    }
-
-    fn parse_timed(
-        name: &'static str,
-        args: &'a [Bytes],
-        form: TimeForm,
-    ) -> Result<SetCall<'a>, Reply> {
-        let call = SetCall::plain(name, &args[1], &args[3])?;
-        Ok(SetCall { time: Some(Time::parse(&args[2], form, true, name)?), ..call })
-    }
-
-    fn parse_getset(args: &'a [Bytes]) -> Result<SetCall<'a>, Reply> {
-        Ok(SetCall { get: true, ..SetCall::plain("getset", &args[1], &args[2])? })
-    }
-
-    /// Sets the key unless its condition fails; `Some(old)` with the old key if it was set.
-    fn run(&self, keyspace: &mut Keyspace) -> Result<SetResult, super::outcome::Failure> {
-        // Refused even when the condition would fail.
-        let deadline_ms = match self.time {
-            Some(time) => time.deadline_ms(keyspace.clock_ms(), self.name)?,
-            None => 0,
-        };
-        let old = keyspace.find(self.key)?;
-        let value = match (&old, self.get) {
-            (Some(old), true) => Some(string_of(old)?),
-            _ => None,
-        };
-        let allowed = match self.condition {
-            None => true,
-            Some(Condition::Absent) => old.is_none(),
-            Some(Condition::Present) => old.is_some(),
-        };
-        if allowed {
-            let old = old.as_ref().map(|old| &old.header);
-            let deadline_ms = match old {
-                Some(old) if self.keep_deadline => old.deadline_ms,
-                _ => deadline_ms,
-            };
-            keyspace.put_string(self.key, self.value, deadline_ms, old);
-        }
-        Ok(SetResult { done: allowed, old: value })
-    }
-}
-
-/// The argument of a time option. It may come again in the same form, and the last one counts.
-fn next_time<'a>(
-    options: &mut std::slice::Iter<'a, Bytes>,
-    form: TimeForm,
-    before: Option<(&Bytes, TimeForm)>,
-) -> Result<&'a Bytes, Reply> {
-    match before {
-        Some((_, other)) if other != form => Err(SYNTAX),
-        _ => options.next().ok_or(SYNTAX),
-    }
-}
-
-struct SetResult {
-    done: bool,
-    old: Option<Bytes>,
-}
-
-fn set(keyspace: &mut Keyspace, call: SetCall) -> Outcome {
-    let result = call.run(keyspace)?;
-    Ok(match (call.get, result.done) {
-        (true, _) => result.old.map_or(Reply::Null, Reply::Bulk),
-        (false, true) => Reply::OK,
-        (false, false) => Reply::Null,
-    })
-}
-
-fn setnx(keyspace: &mut Keyspace, call: SetCall) -> Outcome {
-    Ok(Reply::Integer(i64::from(call.run(keyspace)?.done)))
 }
 
 fn first_key(args: &[Bytes]) -> Result<&Bytes, Reply> {
@@ -384,40 +211,6 @@ fn getex(keyspace: &mut Keyspace, call: GetexCall) -> Outcome {
     Ok(Reply::Bulk(value))
 }
 
-fn pairs_of_mset(args: &[Bytes]) -> Result<&[Bytes], Reply> {
-    pairs_of("mset", args)
-}
-
-fn pairs_of_msetnx(args: &[Bytes]) -> Result<&[Bytes], Reply> {
-    pairs_of("msetnx", args)
-}
-
-fn pairs_of<'a>(name: &str, args: &'a [Bytes]) -> Result<&'a [Bytes], Reply> {
-    if args.len().is_multiple_of(2) {
-        return Err(wrong_arity(name));
-    }
-    args[1..].chunks_exact(2).try_for_each(|pair| check_pair(&pair[0], pair[1].len()))?;
-    Ok(&args[1..])
-}
-
-fn mset(keyspace: &mut Keyspace, pairs: &[Bytes]) -> Outcome {
-    for pair in pairs.chunks_exact(2) {
-        let old = keyspace.find(&pair[0])?;
-        keyspace.put_string(&pair[0], &pair[1], 0, old.as_ref().map(|old| &old.header));
-    }
-    Ok(Reply::OK)
-}
-
-fn msetnx(keyspace: &mut Keyspace, pairs: &[Bytes]) -> Outcome {
-    for pair in pairs.chunks_exact(2) {
-        if keyspace.find(&pair[0])?.is_some() {
-            return Ok(Reply::Integer(0));
-        }
-    }
-    mset(keyspace, pairs)?;
-    Ok(Reply::Integer(1))
-}
-
 fn key_and_value(args: &[Bytes]) -> Result<(&Bytes, &Bytes), Reply> {
     check_pair(&args[1], args[2].len())?;
     Ok((&args[1], &args[2]))
@@ -431,5 +224,57 @@ fn append(keyspace: &mut Keyspace, (key, tail): (&Bytes, &Bytes)) -> Outcome {
     let value = [string_of(&stored)?, tail.clone()].concat();
     check_pair(key, value.len())?;
     keyspace.put_string(key, &value, stored.header.deadline_ms, Some(&stored.header));
+    Ok(Reply::Integer(value.len() as i64))
+}
+
+fn getrange(view: &View, args: &[Bytes]) -> Outcome {
+    let (first, last) = (integer_argument(&args[2])?, integer_argument(&args[3])?);
+    let Some(stored) = view.find(&args[1])? else { return Ok(Reply::Bulk(Bytes::new())) };
+    let value = string_of(&stored)?;
+    Ok(Reply::Bulk(match places(first, last, value.len() as u64) {
+        Some((first, last)) => value.slice(first as usize..=last as usize),
+        None => Bytes::new(),
+    }))
+}
+
+struct SetrangeCall<'a> {
+    key: &'a Bytes,
+    offset: u64,
+    part: &'a Bytes,
+}
+
+impl<'a> SetrangeCall<'a> {
+    fn parse(args: &'a [Bytes]) -> Result<SetrangeCall<'a>, Reply> {
+        let offset = u64::try_from(integer_argument(&args[2])?);
+        let offset = offset.map_err(|_| Reply::error("ERR offset is out of range"))?;
+        Ok(SetrangeCall { key: &args[1], offset, part: &args[3] })
+    }
+
+    /// Bytes of the string, at least, when the part is in it.
+    fn end(&self) -> Result<usize, Reply> {
+        let end = self.offset.saturating_add(self.part.len() as u64);
+        if end > STRING_BYTES_MAX {
+            return Err(Reply::error(
+                "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+            ));
+        }
+        check_pair(self.key, end as usize)?;
+        Ok(end as usize)
+    }
+}
+
+fn setrange(keyspace: &mut Keyspace, call: SetrangeCall) -> Outcome {
+    let stored = keyspace.find(call.key)?;
+    let old = stored.as_ref().map(string_of).transpose()?.unwrap_or_default();
+    if call.part.is_empty() {
+        return Ok(Reply::Integer(old.len() as i64));
+    }
+    let end = call.end()?;
+    let mut value = old.to_vec();
+    value.resize(value.len().max(end), 0);
+    value[call.offset as usize..end].copy_from_slice(call.part);
+    let header = stored.as_ref().map(|stored| &stored.header);
+    let deadline_ms = header.map_or(0, |header| header.deadline_ms);
+    keyspace.put_string(call.key, &value, deadline_ms, header);
     Ok(Reply::Integer(value.len() as i64))
 }

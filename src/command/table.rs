@@ -9,7 +9,10 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::connection::Connection;
-use super::{connection, counters, expiry, keys, parse, scan, strings};
+use super::{
+    assertions, bitfield, bits, compare, connection, counters, dump, expiry, keys, lcs, moving,
+    multiple, object, parse, ranges, scan, set, strings,
+};
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
 
@@ -45,17 +48,41 @@ pub struct Keys {
     pub last: i32,
     /// From one key to the next.
     pub step: i32,
+    /// Place of the argument that says how many keys there are; 0: `last` says it.
+    pub counted_at: i32,
 }
 
 impl Keys {
     /// No argument is a key.
-    pub const NONE: Keys = Keys { first: 0, last: 0, step: 0 };
+    pub const NONE: Keys = Keys::range(0, 0, 0);
     /// The first argument.
-    pub const FIRST: Keys = Keys { first: 1, last: 1, step: 1 };
+    pub const FIRST: Keys = Keys::range(1, 1, 1);
+    /// The second argument, behind a subcommand.
+    pub const SECOND: Keys = Keys::range(2, 2, 1);
+    /// The first two arguments.
+    pub const FIRST_TWO: Keys = Keys::range(1, 2, 1);
     /// All arguments.
-    pub const ALL: Keys = Keys { first: 1, last: -1, step: 1 };
+    pub const ALL: Keys = Keys::range(1, -1, 1);
+    /// All arguments but the first.
+    pub const ALL_BUT_FIRST: Keys = Keys::range(2, -1, 1);
     /// Every second argument: key, value, key, value.
-    pub const PAIRS: Keys = Keys { first: 1, last: -1, step: 2 };
+    pub const PAIRS: Keys = Keys::range(1, -1, 2);
+    /// A number, then as many pairs of key and value.
+    pub const COUNTED_PAIRS: Keys = Keys { first: 2, last: 0, step: 2, counted_at: 1 };
+
+    const fn range(first: i32, last: i32, step: i32) -> Keys {
+        Keys { first, last, step, counted_at: 0 }
+    }
+
+    /// Place of the last key in this call; before the first when there is none.
+    fn last_in(&self, args: &[Bytes]) -> i32 {
+        if self.counted_at != 0 {
+            let count = args.get(self.counted_at as usize).and_then(|count| parse::integer(count));
+            let count = count.unwrap_or(0).clamp(0, args.len() as i64) as i32;
+            return self.first + (count - 1) * self.step;
+        }
+        if self.last < 0 { args.len() as i32 + self.last } else { self.last }
+    }
 }
 
 /// One row of the table.
@@ -87,24 +114,50 @@ impl Spec {
         matches!(self.kind, Kind::Write { .. })
     }
 
+    /// The level that a node must know to apply this call, see [`super::batch`].
+    pub fn level(&self, args: &[Bytes]) -> u8 {
+        if self.name == "set" { set::level_of_set(args) } else { 1 }
+    }
+
     /// Refuses a wrong number of arguments.
     pub fn check_arity(&self, args: &[Bytes]) -> Result<(), Reply> {
         let wanted = self.arity.unsigned_abs() as usize;
         let right = if self.arity < 0 { args.len() >= wanted } else { args.len() == wanted };
-        if right { Ok(()) } else { Err(parse::wrong_arity(self.name)) }
+        if !right {
+            return Err(parse::wrong_arity(self.name));
+        }
+        let container = CONTAINERS.iter().find(|(name, _)| *name == self.name);
+        container.map_or(Ok(()), |(_, subcommands)| check_subcommand(self.name, subcommands, args))
     }
 
     /// The keys among the arguments of a call whose arity is right.
     pub fn keys_of<'a>(&self, args: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
-        let last = match self.keys.last {
-            last if last < 0 => args.len() as i32 + last,
-            last => last,
-        };
+        let last = self.keys.last_in(args);
         let count = if self.keys.first == 0 { 0 } else { (last + 1 - self.keys.first).max(0) };
         let first = self.keys.first as usize;
         let step = self.keys.step.max(1) as usize;
         args.iter().skip(first).take(count as usize).step_by(step)
     }
+}
+
+/// A subcommand's name in lower case, and its arity with the container's name counted.
+pub type Subcommand = (&'static str, i32);
+
+/// The commands whose first argument says which command it is.
+static CONTAINERS: &[(&str, &[Subcommand])] = &[("object", object::SUBCOMMANDS)];
+
+fn check_subcommand(
+    container: &str,
+    subcommands: &[Subcommand],
+    args: &[Bytes],
+) -> Result<(), Reply> {
+    let found = args.get(1).and_then(|name| subcommands.iter().find(|it| parse::is(name, it.0)));
+    let Some((name, arity)) = found else {
+        return Err(parse::unknown_subcommand(&container.to_ascii_uppercase(), args));
+    };
+    let wanted = arity.unsigned_abs() as usize;
+    let right = if *arity < 0 { args.len() >= wanted } else { args.len() == wanted };
+    if right { Ok(()) } else { Err(parse::wrong_arity(&format!("{container}|{name}"))) }
 }
 
 /// A write's kind from its parser and what runs on what was parsed: one parser for check and
@@ -136,8 +189,19 @@ pub(crate) use read_kind;
 pub fn all() -> impl Iterator<Item = &'static Spec> {
     let files = [
         strings::COMMANDS,
+        set::COMMANDS,
+        multiple::COMMANDS,
+        compare::COMMANDS,
         counters::COMMANDS,
+        lcs::COMMANDS,
+        bits::COMMANDS,
+        bitfield::COMMANDS,
         keys::COMMANDS,
+        moving::COMMANDS,
+        object::COMMANDS,
+        dump::COMMANDS,
+        ranges::COMMANDS,
+        assertions::COMMANDS,
         expiry::COMMANDS,
         scan::COMMANDS,
         connection::COMMANDS,
@@ -226,5 +290,13 @@ mod tests {
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(find(b"ping").unwrap().keys_of(&args[..1]).count(), 0);
         assert_eq!(find(b"get").unwrap().keys_of(&args[..2]).collect::<Vec<_>>(), ["a"]);
+        let args: Vec<Bytes> =
+            ["msetex", "2", "a", "1", "b", "2", "NX", "x"].map(Bytes::from).to_vec();
+        let msetex = find(b"msetex").unwrap();
+        assert_eq!(msetex.keys_of(&args).collect::<Vec<_>>(), ["a", "b"]);
+        for count in ["0", "-1", "x"] {
+            let args: Vec<Bytes> = ["msetex", count, "a", "1"].map(Bytes::from).to_vec();
+            assert_eq!(msetex.keys_of(&args).count(), 0, "{count}");
+        }
     }
 }

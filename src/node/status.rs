@@ -65,6 +65,8 @@ pub struct Status {
     pub incarnation: Incarnation,
     /// The log's end.
     pub last: Index,
+    /// The log is on this node's disk up to here.
+    pub durable: Index,
     /// Chosen up to here.
     pub chosen: Index,
     /// Applied up to here.

@@ -24,11 +24,23 @@ pub trait Backend: Send + Sync {
     /// after this call brings the log's clock to at least this.
     fn stamp_ms(&self) -> u64;
 
+    /// How far each node's log is on its disk.
+    fn synced(&self) -> Synced;
+
     /// What INFO, ROLE and HELLO tell.
     fn info(&self) -> NodeInfo;
 
     /// The store could not answer a read: the node must stop. The session closes.
     fn store_failed(&self, error: StoreError);
+}
+
+/// How far the logs are on the disks, as the master knows it: at least so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// This node's.
+    pub here: u64,
+    /// The others'.
+    pub others: Vec<u64>,
 }
 
 /// Items to be proposed, in the encoding of `command::batch`. Its outcome is one reply for each

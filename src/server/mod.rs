@@ -22,7 +22,7 @@ pub mod shared;
 #[cfg(test)]
 mod connection_tests;
 
-pub use backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission};
+pub use backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 pub use refusal::Refusal;
 pub use session::{Session, Step};
 pub use shared::Shared;

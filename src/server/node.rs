@@ -11,8 +11,9 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use resp::{DecodeError, Request};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Sleep;
 
-use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission};
+use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 use super::connection::{self, ConnectionHandler};
 use super::refusal::Refusal;
 use super::registry::Client;
@@ -164,6 +165,12 @@ impl Backend for NodeBackend {
         self.handle.stamp_ms()
     }
 
+    fn synced(&self) -> Synced {
+        let Some(status) = self.handle.status() else { return Synced::default() };
+        let others = status.followers.iter().map(|follower| follower.matched.0).collect();
+        Synced { here: status.durable.0, others }
+    }
+
     fn info(&self) -> NodeInfo {
         let now_us = self.handle.boot_us();
         let node = self.config.node(self.seat);
@@ -303,17 +310,26 @@ impl Answers {
     }
 }
 
-/// Waits for the outcome of a submission.
-pub struct Ticket(oneshot::Receiver<Outcome>);
+/// Waits for what the session cannot go on without.
+pub enum Ticket {
+    /// The outcome of a submission.
+    Outcome(oneshot::Receiver<Outcome>),
+    /// A moment to pass.
+    Pause(Pin<Box<Sleep>>),
+}
 
 impl Future for Ticket {
-    type Output = Outcome;
+    /// `None`: the pause is over.
+    type Output = Option<Outcome>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        // Dropped unanswered: the driver ended in between, and nobody knows.
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|outcome| outcome.unwrap_or(Err(node::Refusal::Uncertain)))
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        match &mut *self {
+            // Dropped unanswered: the driver ended in between, and nobody knows.
+            Ticket::Outcome(outcome) => Pin::new(outcome)
+                .poll(context)
+                .map(|outcome| Some(outcome.unwrap_or(Err(node::Refusal::Uncertain)))),
+            Ticket::Pause(pause) => pause.as_mut().poll(context).map(|()| None),
+        }
     }
 }
 
@@ -330,6 +346,9 @@ impl ConnectionHandler for SessionHandler {
         match step {
             Step::Idle => connection::Step::Idle,
             Step::Close => connection::Step::Close,
+            Step::Pause(pause) => {
+                connection::Step::Wait(Ticket::Pause(Box::pin(tokio::time::sleep(pause))))
+            }
             Step::Submit(Submission { items, count }) => {
                 let (sender, receiver) = oneshot::channel();
                 let answers = self.backend.answers.clone();
@@ -339,13 +358,15 @@ impl ConnectionHandler for SessionHandler {
                     read_at_us: self.backend.handle.boot_us(),
                     respond: Box::new(move |outcome| answers.push(sender, outcome)),
                 });
-                connection::Step::Wait(Ticket(receiver))
+                connection::Step::Wait(Ticket::Outcome(receiver))
             }
         }
     }
 
-    fn resume(&mut self, outcome: Outcome, out: &mut BytesMut) {
-        self.session.complete(outcome.map_err(Refusal::from), out);
+    fn resume(&mut self, outcome: Option<Outcome>, out: &mut BytesMut) {
+        if let Some(outcome) = outcome {
+            self.session.complete(outcome.map_err(Refusal::from), out);
+        }
     }
 
     fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {

@@ -15,6 +15,8 @@ pub struct Shared {
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     clients_ever: AtomicU64,
     commands: AtomicU64,
+    /// What the sessions' generators are seeded with, beside their numbers.
+    pub(super) seed: u64,
 }
 
 /// A connected client, for CLIENT LIST.
@@ -44,6 +46,7 @@ impl Shared {
             clients: Mutex::new(BTreeMap::new()),
             clients_ever: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            seed,
         }
     }
 

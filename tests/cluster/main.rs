@@ -14,5 +14,6 @@ mod idle;
 mod limits;
 mod load;
 mod quorum;
+mod ranges;
 mod redirect;
 mod restart;

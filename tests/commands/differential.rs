@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use resp::{Reply, ReplyDecoder, Request, encode_request};
 
 use crate::support::node::OneNode;
+use crate::support::random::random_command;
 use crate::support::text;
 
 /// A real Redis on a socket of its own.
@@ -100,182 +101,13 @@ impl Ours {
                     self.session.complete(self.node.propose(submission), &mut out);
                 }
                 Step::Idle if !requests.is_empty() => (),
+                Step::Pause(_) => panic!("nothing here waits"),
                 Step::Idle | Step::Close => break,
             }
         }
         let reply = ReplyDecoder::default().decode(&mut out).expect("RESP");
         reply.unwrap_or_else(|| panic!("no reply to {args:?}"))
     }
-}
-
-fn pick<'a>(random: &mut fastrand::Rng, words: &[&'a str]) -> &'a str {
-    words[random.usize(..words.len())]
-}
-
-const KEYS: &[&str] = &["a", "b", "c", "{x}y", "long key", ""];
-const VALUES: &[&str] = &[
-    "1",
-    "0",
-    "-1",
-    "10",
-    "abc",
-    "",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "007",
-    "1.5",
-    " 1",
-    "+1",
-    "-0",
-    "99999999999999999999",
-];
-/// Far enough apart from now that the moment of asking does not matter.
-const TIMES: &[&str] = &[
-    "100000",
-    "200000",
-    "0",
-    "-1",
-    "x",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "9223372036854775",
-    "4102444800",
-    "4102444800000",
-    "",
-];
-const OPTIONS: &[&str] = &[
-    "NX",
-    "XX",
-    "GT",
-    "LT",
-    "GET",
-    "EX",
-    "PX",
-    "EXAT",
-    "PXAT",
-    "KEEPTTL",
-    "persist",
-    "nx",
-    "foo",
-    "",
-    "100000",
-    "4102444800000",
-];
-const PATTERNS: &[&str] =
-    &["*", "a", "?", "[a-b]", "[^a]", "*x*", "\\a", "[", "", "long*", "[b-a]", "*[", "{*"];
-const NAMES: &[&str] = &[
-    "get",
-    "SET",
-    "set",
-    "set",
-    "setnx",
-    "setex",
-    "psetex",
-    "getset",
-    "getdel",
-    "getex",
-    "mget",
-    "mset",
-    "msetnx",
-    "append",
-    "strlen",
-    "incr",
-    "decr",
-    "incrby",
-    "decrby",
-    "del",
-    "unlink",
-    "exists",
-    "type",
-    "touch",
-    "expire",
-    "pexpire",
-    "expireat",
-    "pexpireat",
-    "expiretime",
-    "pexpiretime",
-    "persist",
-    "keys",
-    "flushdb",
-    "select",
-    "multi",
-    "exec",
-    "exec",
-    "discard",
-    "watch",
-    "unwatch",
-    "ping",
-    "echo",
-    "nosuch",
-];
-
-/// A command that is usually right in form, sometimes with a word too many or too few.
-fn random_command(random: &mut fastrand::Rng) -> Vec<Bytes> {
-    let name = pick(random, NAMES);
-    let mut words = vec![name];
-    let key = |random: &mut fastrand::Rng, words: &mut Vec<&'static str>| {
-        words.push(pick(random, KEYS));
-    };
-    match name.to_ascii_lowercase().as_str() {
-        "get" | "getdel" | "strlen" | "incr" | "decr" | "type" | "expiretime" | "pexpiretime"
-        | "persist" => key(random, &mut words),
-        "mget" | "del" | "unlink" | "exists" | "touch" | "watch" => {
-            (0..random.usize(1..4)).for_each(|_| key(random, &mut words));
-        }
-        "mset" | "msetnx" => {
-            for _ in 0..random.usize(1..4) {
-                key(random, &mut words);
-                words.push(pick(random, VALUES));
-            }
-        }
-        "set" => {
-            key(random, &mut words);
-            words.push(pick(random, VALUES));
-            while random.bool() {
-                words.push(pick(random, OPTIONS));
-            }
-        }
-        "setnx" | "getset" | "append" | "incrby" | "decrby" => {
-            key(random, &mut words);
-            words.push(pick(random, VALUES));
-        }
-        "setex" | "psetex" => {
-            key(random, &mut words);
-            words.push(pick(random, TIMES));
-            words.push(pick(random, VALUES));
-        }
-        "getex" => {
-            key(random, &mut words);
-            while random.bool() {
-                words.push(pick(random, OPTIONS));
-            }
-        }
-        "expire" | "pexpire" => {
-            key(random, &mut words);
-            words.push(pick(random, TIMES));
-            // Not GT and LT: with equal lifetimes they depend on the moment.
-            while random.u8(..3) == 0 {
-                words.push(pick(random, &["NX", "xx", "foo"]));
-            }
-        }
-        "expireat" | "pexpireat" => {
-            key(random, &mut words);
-            words.push(pick(random, TIMES));
-            while random.u8(..3) == 0 {
-                words.push(pick(random, OPTIONS));
-            }
-        }
-        "keys" => words.push(pick(random, PATTERNS)),
-        "select" => words.push(pick(random, &["0", "1", "15", "16", "-1", "x"])),
-        "echo" => words.push(pick(random, VALUES)),
-        _ => (),
-    }
-    match random.u8(..40) {
-        0 => words.push(pick(random, OPTIONS)),
-        1 if words.len() > 1 => drop(words.pop()),
-        _ => (),
-    }
-    words.into_iter().map(|word| Bytes::from_static(word.as_bytes())).collect()
 }
 
 /// Whether the replies are the same, but for what differs by design. `sorted`: how deep the arrays
@@ -297,6 +129,34 @@ fn same(sorted: u32, theirs: &Reply, ours: &Reply) -> bool {
             theirs.abs_diff(*ours) < 5000
         }
         _ => theirs == ours,
+    }
+}
+
+#[test]
+fn what_one_dumps_the_other_restores() {
+    let (mut redis, mut ours) = (Redis::start(), Ours::new());
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut values: Vec<Bytes> =
+        ["", "0", "-129", "32768", "-2147483648", "2147483648", "007"].map(Bytes::from).to_vec();
+    for length in [1, 63, 64, 300, 16_383, 16_384, 100_000] {
+        // Noise stays as it is; few letters are compressed.
+        values.push((0..length).map(|_| random.u8(..)).collect());
+        values.push((0..length).map(|_| random.u8(b'a'..b'd')).collect());
+    }
+    let call = |words: &[&[u8]]| words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
+    for value in values {
+        let set: Vec<Bytes> = call(&[b"set", b"from", &value]);
+        assert_eq!((redis.ask(&set), ours.ask(&set)), (Reply::OK, Reply::OK));
+        let dump: Vec<Bytes> = call(&[b"dump", b"from"]);
+        let (Reply::Bulk(theirs), Reply::Bulk(mine)) = (redis.ask(&dump), ours.ask(&dump)) else {
+            panic!("DUMP answers a string");
+        };
+        let restore = |dump: &[u8]| call(&[b"restore", b"to", b"0", dump, b"replace"]);
+        assert_eq!(ours.ask(&restore(&theirs)), Reply::OK, "{}", theirs.escape_ascii());
+        assert_eq!(redis.ask(&restore(&mine)), Reply::OK, "{}", mine.escape_ascii());
+        let get: Vec<Bytes> = call(&[b"get", b"to"]);
+        let value = Reply::Bulk(value);
+        assert_eq!((redis.ask(&get), ours.ask(&get)), (value.clone(), value));
     }
 }
 

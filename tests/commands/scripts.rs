@@ -1,10 +1,12 @@
 //! Runs the scenarios in `tests/scripts/`: commands against a session and a node of one, replies as
 //! text. `UPDATE_GOLDENFILES=1 cargo test --test commands` writes the replies anew; review the diff.
 //!
-//! A line is a command; `b: get x` is said by client `b`. These are the script's own:
+//! A line is a command; `b: get x` is said by client `b`; `hex=00ff` stands for these bytes. These are the script's own:
 //!
 //! - `_advance MS`: time passes (the clock begins at 1,000,000 ms);
 //! - `_pipe "SET a 1" "GET a"`: sent at once, words split at spaces;
+//! - `_fill PREFIX N`: sets N keys of a prefix, to their numbers;
+//! - `_pause off`: from now on a client that waits is left waiting, until `_pause on`;
 //! - `_lease REFUSAL`, `_write REFUSAL`, `_outcome REFUSAL`: from now on the lease, writes, or
 //!   outcomes of submissions are refused; REFUSAL is `moved`, `down`, `tryagain`, `loading`,
 //!   `misconf`, `uncertain` or `none`;
@@ -16,7 +18,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arakoon::server::{Refusal, Session, Shared, Step};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use goldenscript::{Argument, Command, Context, Runner};
 use resp::{ReplyDecoder, Request};
 
@@ -28,12 +30,20 @@ struct Scripts {
     shared: Arc<Shared>,
     clients: BTreeMap<String, Session>,
     connected: u64,
+    /// Time stands still for who waits.
+    paused: bool,
 }
 
 impl Scripts {
     fn new() -> Scripts {
         let node = OneNode::new(1_000_000);
-        Scripts { node, shared: Arc::new(Shared::new(0)), clients: BTreeMap::new(), connected: 0 }
+        Scripts {
+            node,
+            shared: Arc::new(Shared::new(0)),
+            clients: BTreeMap::new(),
+            connected: 0,
+            paused: false,
+        }
     }
 
     /// Sends requests at once and returns the replies, one a line.
@@ -44,9 +54,8 @@ impl Scripts {
             let address = format!("192.168.0.1:{connected}");
             Session::new(Arc::clone(shared), *connected, address, "10.0.0.1:4000".to_owned())
         });
-        let request = |words: Vec<String>| Request {
-            arguments: words.into_iter().map(bytes::Bytes::from).collect(),
-        };
+        let request =
+            |words: Vec<String>| Request { arguments: words.into_iter().map(bytes_of).collect() };
         let mut requests: VecDeque<Request> = requests.into_iter().map(request).collect();
         let mut out = BytesMut::new();
         let mut closed = false;
@@ -56,6 +65,11 @@ impl Scripts {
                 Step::Idle => (),
                 Step::Submit(submission) => {
                     session.complete(self.node.propose(submission), &mut out);
+                }
+                Step::Pause(_) if self.paused => break,
+                Step::Pause(pause) => {
+                    self.node.0.lock().stamp_ms += pause.as_millis() as u64;
+                    self.node.propose_clock();
                 }
                 Step::Close => {
                     closed = true;
@@ -91,6 +105,16 @@ fn refusal(name: &str) -> Result<Option<Refusal>, Box<dyn Error>> {
     }))
 }
 
+/// A word as it is sent.
+fn bytes_of(word: String) -> Bytes {
+    let Some(digits) = word.strip_prefix("hex=") else { return Bytes::from(word) };
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).expect("hexadecimal digits");
+        u8::from_str_radix(pair, 16).expect("two hexadecimal digits for each byte")
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
+}
+
 impl Runner for Scripts {
     type Command = Command;
 
@@ -110,6 +134,13 @@ impl Runner for Scripts {
             "_lease" => self.node.0.lock().lease = refusal(first)?,
             "_write" => self.node.0.lock().write = refusal(first)?,
             "_outcome" => self.node.0.lock().outcome = refusal(first)?,
+            "_pause" => self.paused = first == "off",
+            "_fill" => {
+                let count: usize = args.get(1).ok_or("how many?")?.parse()?;
+                let mut words = vec!["mset".to_owned()];
+                words.extend((0..count).flat_map(|n| [format!("{first}{n:05}"), n.to_string()]));
+                return self.send(client, vec![words]);
+            }
             "_submissions" => {
                 return Ok(std::mem::take(&mut self.node.0.lock().submissions).to_string());
             }

@@ -40,6 +40,7 @@ impl Client {
                     self.session.complete(self.node.propose(submission), &mut out);
                 }
                 Step::Idle if !requests.is_empty() => (),
+                Step::Pause(_) => panic!("nothing here waits"),
                 Step::Idle | Step::Close => break,
             }
         }

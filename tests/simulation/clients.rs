@@ -269,7 +269,7 @@ impl World {
             check: "final state",
             what: error.to_string(),
         };
-        let view = View::open(&rows, 0, 0).map_err(damaged)?;
+        let view = View::open(&rows, 0, 0, 0).map_err(damaged)?;
         for key in keys {
             let stored = view.find(&list_key(key)).map_err(damaged)?;
             let value = stored.map(|stored| stored.content()).unwrap_or_default();

@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arakoon::config::Config;
 use arakoon::node::{Handle, Input, Outcome, Submission};
 use arakoon::paxos::NodeId;
 use arakoon::server::node::NodeBackend;
-use arakoon::server::{Backend, NodeInfo, Refusal, Session, Shared, Step};
+use arakoon::server::{Backend, NodeInfo, Refusal, Session, Shared, Step, Synced};
 use arakoon::store::{FrozenView, Rows, Store, StoreError};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -132,6 +133,10 @@ impl Backend for Turn<'_> {
 
     fn stamp_ms(&self) -> u64 {
         self.earlier.map_or_else(|| self.node.stamp_ms(), |earlier| earlier.stamp_ms)
+    }
+
+    fn synced(&self) -> Synced {
+        self.node.synced()
     }
 
     fn info(&self) -> NodeInfo {
@@ -302,6 +307,7 @@ impl World {
             Step::Idle if finish => self.close_by_server(node, connection),
             Step::Idle if more => self.plan_turn(node, connection),
             Step::Idle => {}
+            Step::Pause(pause) => self.pause_turn(node, connection, pause),
             Step::Close => self.close_by_server(node, connection),
             Step::Submit(submission) => self.submit(node, connection, submission, clock_us),
         }
@@ -309,6 +315,16 @@ impl World {
             self.fail(node, why);
             self.end_if_failed(node);
         }
+    }
+
+    /// The session goes on when this much time has passed.
+    fn pause_turn(&mut self, node: usize, connection: usize, pause: Duration) {
+        let life = self.machines[node].life;
+        let Some(process) = &mut self.machines[node].process else { return };
+        let Some(end) = process.sessions.ends.get_mut(&connection) else { return };
+        end.serving = true;
+        let event = Event::Serve { node, life, connection, earlier: None };
+        self.after(pause.as_micros() as u64, event);
     }
 
     fn submit(

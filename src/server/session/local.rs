@@ -3,11 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply};
 
-use super::transaction::parse_db;
-use super::{Session, Taken};
+use super::{Session, Taken, arakoon};
 use crate::command::connection::Connection;
 use crate::command::describe;
-use crate::command::parse::{SYNTAX, integer, is, wrong_arity};
+use crate::command::parse::{SYNTAX, integer, is, parse_db, wrong_arity};
 use crate::server::{Backend, info, settings};
 use crate::store::keyspace::Meta;
 
@@ -80,6 +79,14 @@ impl Session {
                 let parts = [now_ms / 1000, microseconds];
                 Reply::Array(parts.map(|part| Reply::bulk(part.to_string())).to_vec())
             }
+            Connection::TxId => self.txid(backend),
+            Connection::AtLeast => self.at_least(args, backend),
+            Connection::Master => arakoon::master(&backend.info()),
+            Connection::Progress => arakoon::progress(backend),
+            Connection::Stats => arakoon::stats(&backend.info()),
+            // In a transaction, where nothing waits.
+            Connection::Wait => self.count_synced(args, false, backend),
+            Connection::WaitAof => self.count_synced(args, true, backend),
             // Both are taken before: they need more than this node's own knowledge.
             Connection::Exec | Connection::Watch => {
                 unreachable!("{command:?} is neither queued nor answered here")
@@ -146,6 +153,7 @@ impl Session {
         self.select(0);
         self.set_protocol(Protocol::Resp2);
         self.read_only = false;
+        self.at_least = 0;
         self.shared.update(self.id, |client| client.name.clear());
         Reply::Simple("RESET".into())
     }

@@ -9,24 +9,31 @@
 //!
 //! Left out: sockets and time limits; they are the connection's.
 
+mod arakoon;
 mod client;
+mod counting;
 mod local;
 mod read;
 mod transaction;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply, Request};
 
+use self::counting::Counting;
 use self::transaction::Transaction;
+use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
 use super::shared::ClientInfo;
 use super::{Backend, Refusal, Shared, Submission};
 use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
+use crate::command::ranges::answers_later;
 use crate::command::table::{self, Check, Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::store::StoreError;
@@ -44,6 +51,8 @@ pub enum Step {
     Idle,
     /// Propose this, then call [`Session::complete`] with the outcome, then [`Session::handle`].
     Submit(Submission),
+    /// Send what was encoded, let this much time pass, then call [`Session::handle`] again.
+    Pause(Duration),
     /// Send what was encoded, then close.
     Close,
 }
@@ -56,6 +65,8 @@ enum Taken {
     Later,
     /// It was encoded, and what is gathered must be submitted before anything else.
     Submit,
+    /// It must wait for something that happens by itself; it stays the first of the queue.
+    Pause(Duration),
     /// The conversation is over.
     Close,
 }
@@ -80,6 +91,8 @@ pub struct Session {
     db: u8,
     /// READONLY: reads this node's own state.
     read_only: bool,
+    /// AK.ATLEAST: no state of an earlier index is read.
+    at_least: u64,
     transaction: Option<Transaction>,
     watches: Vec<Watch>,
     items: BytesMut,
@@ -89,6 +102,12 @@ pub struct Session {
     submitted: Option<Submission>,
     /// The request at the head of the queue met a due key and is being read again.
     retry: Option<Retry>,
+    /// What the request at the head of the queue waits for.
+    waiting: Option<Waiting>,
+    /// The last reply of the submission before, if it lacks counts. It is the next to be encoded.
+    counting: Option<Counting>,
+    /// For reads that answer something random.
+    random: fastrand::Rng,
 }
 
 /// A read that waits for the log's clock.
@@ -105,12 +124,14 @@ impl Session {
     pub fn new(shared: Arc<Shared>, id: u64, address: String, local_address: String) -> Session {
         let client = ClientInfo { address, local_address, protocol: 2, ..ClientInfo::default() };
         shared.enter(id, client);
+        let random = fastrand::Rng::with_seed(shared.seed.wrapping_add(id));
         Session {
             shared,
             id,
             protocol: Protocol::Resp2,
             db: 0,
             read_only: false,
+            at_least: 0,
             transaction: None,
             watches: Vec::new(),
             items: BytesMut::new(),
@@ -118,6 +139,9 @@ impl Session {
             gathered: Vec::new(),
             submitted: None,
             retry: None,
+            waiting: None,
+            counting: None,
+            random,
         }
     }
 
@@ -157,10 +181,14 @@ impl Session {
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Step {
+        if let Some(step) = self.go_on_counting(out, backend) {
+            return step;
+        }
         while let Some(request) = requests.front() {
             match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
                     self.retry = None;
+                    self.waiting = None;
                     requests.pop_front();
                 }
                 Taken::Later => return self.submit(),
@@ -168,6 +196,7 @@ impl Session {
                     requests.pop_front();
                     return self.submit();
                 }
+                Taken::Pause(pause) => return Step::Pause(pause),
                 Taken::Close => {
                     requests.clear();
                     return Step::Close;
@@ -225,9 +254,10 @@ impl Session {
             let reply = replies.next().expect("as many replies as items, counted by the caller");
             match waiting {
                 Gathered::Transaction(layout) => {
-                    self.finish_transaction(layout, reply).encode(self.protocol, out);
+                    let reply = self.finish_transaction(layout, reply);
+                    self.encode_counted(reply, out);
                 }
-                Gathered::Item => reply.encode(self.protocol, out),
+                Gathered::Item => self.encode_counted(reply, out),
                 Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
                     reply.encode(self.protocol, out);
                 }
@@ -301,6 +331,8 @@ impl Session {
             Kind::Read(read) => self.read(spec, read, args, out, backend),
             Kind::Connection(Connection::Exec) => self.exec(out, backend),
             Kind::Connection(Connection::Watch) => self.watch(args, out, backend),
+            Kind::Connection(Connection::Wait) => self.wait(args, false, out, backend),
+            Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
     }
@@ -338,10 +370,11 @@ impl Session {
         if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
             return self.emit(reply, out);
         }
+        batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);
         self.count += 1;
         self.gathered.push(Gathered::Item);
-        Taken::Done
+        if answers_later(spec) { Taken::Submit } else { Taken::Done }
     }
 
     /// The store cannot answer: the node stops, and this client is told nothing it could mistake

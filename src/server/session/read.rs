@@ -54,9 +54,9 @@ impl Session {
             }
             call = &prepared;
         }
-        let db = self.db;
+        let (db, seed) = (self.db, self.random.u64(..));
         let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms)?;
+            let view = View::open(rows, db, now_ms, seed)?;
             let reply = read(&view, call)?;
             Ok((reply, view.met_due()))
         });
@@ -100,6 +100,7 @@ impl Session {
         if !self.read_only {
             backend.lease(view_index).map_err(NoResult::Refused)?;
         }
+        self.check_at_least(view_index).map_err(NoResult::Refused)?;
         if !met_due {
             return Ok(value);
         }
@@ -150,7 +151,7 @@ impl Session {
         }
         let db = self.db;
         let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms)?;
+            let view = View::open(rows, db, now_ms, 0)?;
             let versions: Result<Vec<_>, StoreError> =
                 args[1..].iter().map(|key| view.version(key)).collect();
             Ok((versions?, view.met_due()))

@@ -12,11 +12,13 @@ use super::read::NoResult;
 use super::{Gathered, Session, Taken};
 use crate::command::batch;
 use crate::command::connection::Connection;
-use crate::command::parse::{check_command, command_bytes, integer_argument};
+use crate::command::outcome::is_failed_assertion;
+use crate::command::parse::{check_command, command_bytes, parse_db};
+use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
-use crate::store::keyspace::{DATABASES, View};
+use crate::store::keyspace::View;
 
 /// An open MULTI.
 #[derive(Default)]
@@ -140,13 +142,16 @@ impl Session {
             }
             watches.clear();
         }
+        let levels = transaction.queue.iter().map(|queued| queued.spec.level(&queued.args));
+        batch::encode_level(&mut self.items, levels.max().unwrap_or(1));
         if all_writes {
             let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
             batch::encode_transaction(&mut self.items, &watches, calls);
             self.count += 1;
             let layout = Layout { sources: Vec::new(), db_before: self.db };
             self.gathered.push(Gathered::Transaction(layout));
-            return Taken::Done;
+            let later = transaction.queue.iter().any(|queued| answers_later(queued.spec));
+            return if later { Taken::Submit } else { Taken::Done };
         }
         let (layout, calls) = self.lay_out(transaction, backend);
         let calls = calls.iter().map(|(db, args)| (*db, &args[..]));
@@ -196,7 +201,7 @@ impl Session {
     /// The reply of an EXEC whose transaction was applied.
     pub(super) fn finish_transaction(&mut self, layout: Layout, reply: Reply) -> Reply {
         let Reply::Array(applied) = reply else {
-            // A watched key had changed: nothing was run, so nothing was selected.
+            // A watched key had changed, or an assertion does not hold: nothing was run, so nothing was selected.
             self.unselect(&layout);
             return reply;
         };
@@ -226,18 +231,18 @@ impl Session {
             })
             .collect();
         let watches = std::mem::take(&mut self.watches);
-        let start = self.db;
+        let (start, seed) = (self.db, self.random.u64(..));
         let result = self.view(backend, &mut |rows, now_ms| {
             let mut met_due = false;
             for watch in &watches {
-                let view = View::open(rows, watch.db, now_ms)?;
+                let view = View::open(rows, watch.db, now_ms, 0)?;
                 let version = view.version(&watch.key)?;
                 met_due |= view.met_due();
                 if version != watch.version {
                     return Ok((None, met_due));
                 }
             }
-            let mut view = View::open(rows, start, now_ms)?;
+            let mut view = View::open(rows, start, now_ms, seed)?;
             let mut replies = Vec::with_capacity(transaction.queue.len());
             for (Queued { spec, args }, prepared) in transaction.queue.iter().zip(&prepared) {
                 replies.push(match (spec.kind, prepared) {
@@ -249,7 +254,7 @@ impl Session {
                     (Kind::Connection(Connection::Select), _) => {
                         if let Ok(db) = parse_db(&args[1]) {
                             met_due |= view.met_due();
-                            view = View::open(rows, db, now_ms)?;
+                            view = View::open(rows, db, now_ms, seed)?;
                         }
                         None
                     }
@@ -261,6 +266,10 @@ impl Session {
         match result {
             Ok(None) => self.emit(Reply::NullArray, out),
             Ok(Some(replies)) => {
+                let failed = replies.iter().flatten().find(|reply| is_failed_assertion(reply));
+                if let Some(failed) = failed {
+                    return self.emit(failed.clone(), out);
+                }
                 let merged = transaction.queue.iter().zip(replies).map(|(queued, reply)| {
                     match (reply, queued.spec.kind) {
                         (Some(reply), _) if queued.spec.name == "scan" => self.with_cursor(reply),
@@ -302,16 +311,10 @@ fn unchanged(watches: &[batch::Watch], backend: &dyn Backend) -> bool {
     let mut same = true;
     let viewed = backend.with_rows(&mut |rows| {
         same = watches.iter().all(|watch| {
-            let version = View::open(rows, watch.db, 0).and_then(|view| view.version(&watch.key));
+            let version =
+                View::open(rows, watch.db, 0, 0).and_then(|view| view.version(&watch.key));
             version.is_ok_and(|version| version == watch.version)
         });
     });
     viewed.is_ok() && same
-}
-
-/// SELECT's argument.
-pub(super) fn parse_db(argument: &[u8]) -> Result<u8, Reply> {
-    let number = integer_argument(argument)?;
-    let db = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
-    db.ok_or_else(|| Reply::error("ERR DB index is out of range"))
 }

@@ -11,7 +11,11 @@ use crate::store::{Rows, StoreError};
 pub const DATABASES: usize = 16;
 
 const ROW: [u8; 5] = [0, 0, 0, 0, b'M'];
+/// Without removals; what every version of this program reads.
 const FORMAT: u8 = 1;
+/// With the two numbers about removals at the end; written only while there are any.
+const FORMAT_REMOVALS: u8 = 2;
+const REMOVALS_BYTES: usize = 4 + 8;
 const DATABASE_BYTES: usize = 4 + 8 + 8 + 8;
 const DATABASES_AT: usize = 1 + 8 + 4;
 const ROW_BYTES: usize = DATABASES_AT + DATABASES * DATABASE_BYTES;
@@ -54,6 +58,10 @@ pub struct Meta {
     pub next_space: u32,
     /// The databases.
     pub databases: [Database; DATABASES],
+    /// Removals that have a row.
+    pub removals: u32,
+    /// When the first of them is due, in ms since the epoch; without meaning when there is none.
+    pub removals_due_ms: u64,
 }
 
 impl Meta {
@@ -63,23 +71,33 @@ impl Meta {
         let clock_ms = check(&row)?;
         let next_space = (&row[9..]).get_u32();
         let databases = std::array::from_fn(|database| database_of(&row, database));
-        Ok(Meta { clock_ms, next_space, databases })
+        let mut rest = &row[ROW_BYTES..];
+        let (removals, removals_due_ms) = match rest.is_empty() {
+            true => (0, 0),
+            false => (rest.get_u32(), rest.get_u64()),
+        };
+        Ok(Meta { clock_ms, next_space, databases, removals, removals_due_ms })
     }
 
-    /// The log's clock and one database; the rest is not decoded.
+    /// The log's clock, one database, and whether there are removals; the rest is not decoded.
     pub fn read_one(
         rows: &(impl Rows + ?Sized),
         database: u8,
-    ) -> Result<(u64, Database), StoreError> {
+    ) -> Result<(u64, Database, bool), StoreError> {
         match rows.get(&ROW)? {
-            Some(row) => Ok((check(&row)?, database_of(&row, usize::from(database)))),
-            None => Ok((0, Meta::initial().databases[usize::from(database)])),
+            Some(row) => {
+                let clock_ms = check(&row)?;
+                let database = database_of(&row, usize::from(database));
+                Ok((clock_ms, database, row[0] == FORMAT_REMOVALS))
+            }
+            None => Ok((0, Meta::initial().databases[usize::from(database)], false)),
         }
     }
 
     fn initial() -> Meta {
         let databases = std::array::from_fn(|database| Database::empty(1 + database as u32));
-        Meta { clock_ms: 0, next_space: 1 + DATABASES as u32, databases }
+        let next_space = 1 + DATABASES as u32;
+        Meta { clock_ms: 0, next_space, databases, removals: 0, removals_due_ms: 0 }
     }
 
     pub(super) fn row() -> Bytes {
@@ -87,8 +105,8 @@ impl Meta {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let mut row = BytesMut::with_capacity(ROW_BYTES);
-        row.put_u8(FORMAT);
+        let mut row = BytesMut::with_capacity(ROW_BYTES + REMOVALS_BYTES);
+        row.put_u8(if self.removals == 0 { FORMAT } else { FORMAT_REMOVALS });
         row.put_u64(self.clock_ms);
         row.put_u32(self.next_space);
         for database in &self.databases {
@@ -96,6 +114,10 @@ impl Meta {
             row.put_u64(database.keys);
             row.put_u64(database.keys_with_deadline);
             row.put_u64(database.earliest_ms);
+        }
+        if self.removals > 0 {
+            row.put_u32(self.removals);
+            row.put_u64(self.removals_due_ms);
         }
         row.freeze()
     }
@@ -108,16 +130,23 @@ impl Meta {
         space
     }
 
-    /// No deadline of any database is earlier; `None`: there is none.
+    /// No deadline of any database is earlier, and no removal is due before; `None`: there is none.
     pub fn earliest_deadline_ms(&self) -> Option<u64> {
-        let earliest = self.databases.iter().map(|database| database.earliest_ms).min();
+        let removals = (self.removals > 0).then_some(self.removals_due_ms);
+        let deadlines = self.databases.iter().map(|database| database.earliest_ms);
+        let earliest = deadlines.chain(removals).min();
         earliest.filter(|earliest| *earliest != u64::MAX)
     }
 }
 
 /// The log's clock, if the row is one of this version.
 fn check(row: &[u8]) -> Result<u64, StoreError> {
-    if row.len() != ROW_BYTES || row[0] != FORMAT {
+    let right = match row.first() {
+        Some(&FORMAT) => row.len() == ROW_BYTES,
+        Some(&FORMAT_REMOVALS) => row.len() == ROW_BYTES + REMOVALS_BYTES,
+        _ => false,
+    };
+    if !right {
         let text = format!("meta row of {} bytes, format {:?}", row.len(), row.first());
         return Err(StoreError::Damaged(text));
     }
@@ -128,8 +157,8 @@ fn database_of(row: &[u8], database: usize) -> Database {
     Database::decode(&row[DATABASES_AT + database * DATABASE_BYTES..])
 }
 
-/// No key's deadline is earlier, in ms since the epoch; `None`: no key has one. When it is due, a
-/// clock entry deletes what is expired and makes it exact again.
+/// No key's deadline is earlier, in ms since the epoch, and no removal is due before; `None`: there
+/// is nothing to do. When it is due, a clock entry does it and makes it exact again.
 pub fn earliest_deadline(rows: &(impl Rows + ?Sized)) -> Result<Option<u64>, StoreError> {
     Ok(Meta::read(rows)?.earliest_deadline_ms())
 }

@@ -5,6 +5,7 @@
 //! | space | tag | rest | value |
 //! |---|---|---|---|
 //! | 0 | `M` | | [`Meta`]: the log's clock, the databases and their counts |
+//! | 0 | `R` | version | [`Removal`]: a range of keys that are gone, their rows not yet |
 //! | 1.. | `K` | key | [`Header`], then a string's bytes |
 //! | 1.. | `D` | deadline (u64 big-endian), key | nothing: the index by deadline |
 //! | u32::MAX | | | belongs to the store below |
@@ -15,6 +16,7 @@
 //! A logical database is a space; emptying one gives it a new space and retires the old, in
 //! constant time. A key whose deadline is not after the log's clock is absent, whether its row is
 //! still there or not; its row goes when a write meets it or a clock entry finds it in the index.
+//! The same holds for a key that a removal hides.
 //!
 //! Invariants: a key with a deadline has exactly one row in the index, any other none; a database's
 //! counts are those of its `K` and `D` rows; its `earliest_ms` is not after its first `D` row.
@@ -23,11 +25,17 @@
 
 mod header;
 mod meta;
+mod range;
+mod removals;
+mod removing;
 mod view;
 mod writer;
 
 pub use header::{HEADER_BYTES, Header, Stored, Type, Version};
 pub use meta::{DATABASES, Database, Meta, earliest_deadline};
+pub use range::{KeyRange, after_prefix, next_key};
+pub use removals::{REMOVALS_MAX, Removal};
+pub use removing::Removed;
 pub use view::View;
 pub use writer::Keyspace;
 
@@ -73,5 +81,7 @@ fn with_key_row<R>(space: u32, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> R {
     with(&buffer[..length])
 }
 
+#[cfg(test)]
+mod removal_tests;
 #[cfg(test)]
 mod tests;

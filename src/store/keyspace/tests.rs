@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::store::{Rows, RowsMut, StoreError};
 
+/// Rows, and what they were when a part began.
 #[derive(Default)]
-struct Map(BTreeMap<Vec<u8>, Bytes>);
+pub(super) struct Map(pub BTreeMap<Vec<u8>, Bytes>, Option<BTreeMap<Vec<u8>, Bytes>>);
 
 impl Rows for Map {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -18,10 +19,13 @@ impl Rows for Map {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        assert!(!reverse, "not used by the keyspace");
         let within = self.0.range(first.to_vec()..);
-        let mut within = within.take_while(|(row, _)| end.is_none_or(|end| row.as_slice() < end));
-        within.all(|(row, value)| visit(row, value));
+        let within = within.take_while(|(row, _)| end.is_none_or(|end| row.as_slice() < end));
+        let mut within: Vec<_> = within.collect();
+        if reverse {
+            within.reverse();
+        }
+        within.into_iter().all(|(row, value)| visit(row, value));
         Ok(())
     }
 }
@@ -39,18 +43,31 @@ impl RowsMut for Map {
         self.0.retain(|row, _| row[..4] != space.to_be_bytes());
     }
 
-    fn begin_part(&mut self) {}
-    fn keep_part(&mut self) {}
-    fn undo_part(&mut self) {}
+    fn begin_part(&mut self) {
+        self.1 = Some(self.0.clone());
+    }
+
+    fn keep_part(&mut self) {
+        self.1 = None;
+    }
+
+    fn undo_part(&mut self) {
+        self.0 = self.1.take().expect("a part was begun");
+    }
 }
 
-fn change(rows: &mut Map, index: u64, stamp_ms: u64, change: impl FnOnce(&mut Keyspace)) -> Meta {
-    let mut keyspace = Keyspace::begin(rows, index, stamp_ms).unwrap();
+pub(super) fn change(
+    rows: &mut Map,
+    index: u64,
+    stamp_ms: u64,
+    change: impl FnOnce(&mut Keyspace),
+) -> Meta {
+    let mut keyspace = Keyspace::begin(rows, index, stamp_ms, 0).unwrap();
     change(&mut keyspace);
     keyspace.finish()
 }
 
-fn set(keyspace: &mut Keyspace, key: &[u8], value: &[u8], deadline_ms: u64) {
+pub(super) fn set(keyspace: &mut Keyspace, key: &[u8], value: &[u8], deadline_ms: u64) {
     let old = keyspace.find(key).unwrap();
     keyspace.put_string(key, value, deadline_ms, old.as_ref().map(|old| &old.header));
 }
@@ -60,12 +77,12 @@ fn a_key_is_absent_from_its_deadline_on() {
     let mut rows = Map::default();
     change(&mut rows, 1, 10, |keyspace| set(keyspace, b"a", b"1", 20));
     for (now_ms, there, due) in [(10, true, false), (19, true, false), (20, true, true)] {
-        let view = View::open(&rows, 0, now_ms).unwrap();
+        let view = View::open(&rows, 0, now_ms, 0).unwrap();
         assert_eq!(view.find(b"a").unwrap().is_some(), there, "at {now_ms}");
         assert_eq!(view.met_due(), due, "at {now_ms}");
     }
     change(&mut rows, 2, 20, |_| ());
-    let view = View::open(&rows, 0, 20).unwrap();
+    let view = View::open(&rows, 0, 20, 0).unwrap();
     assert!(view.find(b"a").unwrap().is_none());
     assert_eq!(view.version(b"a").unwrap(), Version::ABSENT);
     assert!(!view.met_due());

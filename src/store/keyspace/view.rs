@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 
+use bytes::Bytes;
+
 use super::meta::{Database, Meta};
-use super::{PREFIX_BYTES, Stored, TAG_KEY, Version, prefix, with_key_row};
+use super::removals::{Removal, hider};
+use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_key_row};
 use crate::planted::{Bug, plants};
-use crate::store::keyspace::Header;
 use crate::store::{Rows, StoreError};
 
 /// One database as it was after some log entry.
@@ -19,14 +21,24 @@ pub struct View<'a> {
     database: Database,
     clock_ms: u64,
     now_ms: u64,
+    seed: u64,
+    /// Unfinished ones of this database.
+    removals: Vec<Removal>,
     due: Cell<bool>,
 }
 
 impl<'a> View<'a> {
-    /// A view of a logical database, below [`super::DATABASES`].
-    pub fn open(rows: &'a dyn Rows, database: u8, now_ms: u64) -> Result<View<'a>, StoreError> {
-        let (clock_ms, database) = Meta::read_one(rows, database)?;
-        Ok(View::of(rows, database, clock_ms, now_ms))
+    /// A view of a logical database, below [`super::DATABASES`]. Anything random is derived from
+    /// `seed`.
+    pub fn open(
+        rows: &'a dyn Rows,
+        database: u8,
+        now_ms: u64,
+        seed: u64,
+    ) -> Result<View<'a>, StoreError> {
+        let (clock_ms, database, has_removals) = Meta::read_one(rows, database)?;
+        let removals = if has_removals { Removal::read_all(rows)? } else { Vec::new() };
+        Ok(View::of(rows, database, clock_ms, now_ms, seed, &removals))
     }
 
     pub(super) fn of(
@@ -34,8 +46,18 @@ impl<'a> View<'a> {
         database: Database,
         clock_ms: u64,
         now_ms: u64,
+        seed: u64,
+        removals: &[Removal],
     ) -> View<'a> {
-        View { rows, database, clock_ms, now_ms: now_ms.max(clock_ms), due: Cell::new(false) }
+        let (now_ms, due) = (now_ms.max(clock_ms), Cell::new(false));
+        let here = |removal: &&Removal| removal.space == database.space && removal.finished_ms == 0;
+        let removals = removals.iter().filter(here).cloned().collect();
+        View { rows, database, clock_ms, now_ms, seed, removals, due }
+    }
+
+    /// What anything random is derived from: the same for the same entry on every node.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The current time of the log, in ms since the epoch; what remaining lifetimes count from.
@@ -43,7 +65,8 @@ impl<'a> View<'a> {
         self.now_ms
     }
 
-    /// Keys in the database, those expired but not yet deleted included.
+    /// Keys in the database, those included that are expired, or hidden by a removal, and whose rows
+    /// are still there.
     pub fn keys(&self) -> u64 {
         self.database.keys
     }
@@ -59,7 +82,7 @@ impl<'a> View<'a> {
             return Ok(None);
         };
         let stored = Stored::decode(row)?;
-        Ok(self.is_there(&stored.header).then_some(stored))
+        Ok(self.is_there(key, &stored.header).then_some(stored))
     }
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
@@ -67,46 +90,35 @@ impl<'a> View<'a> {
         Ok(self.find(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
     }
 
-    /// Visits the keys from `first` (itself excluded when `after`) to before `end` (`None`: to the
-    /// last), ascending, until `visit` returns false.
+    /// Visits the keys of a range, ascending or, when `reverse`, descending, until `visit` returns
+    /// false. It gets the key, its header and, for a string, the bytes.
     pub fn scan(
         &self,
-        first: &[u8],
-        after: bool,
-        end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &Header) -> bool,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &Header, &Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        let row_of = |tag: u8, key: &[u8]| {
-            let mut row = prefix(self.database.space, tag).to_vec();
-            row.extend_from_slice(key);
-            row
-        };
-        let mut from = row_of(TAG_KEY, first);
-        if after {
-            // The smallest byte string above `first`.
-            from.push(0);
-        }
-        let to = match end {
-            Some(end) => row_of(TAG_KEY, end),
-            None => row_of(TAG_KEY + 1, &[]),
-        };
-        if from >= to {
-            return Ok(());
-        }
+        let Some((from, to)) = range.rows(self.database.space) else { return Ok(()) };
         let mut damage = None;
-        self.rows.scan(&from, Some(&to), false, &mut |row, value| match Header::decode(value) {
-            Ok(header) if self.is_there(&header) => visit(&row[PREFIX_BYTES..], &header),
-            Ok(_) => true,
-            Err(error) => {
-                damage = Some(error);
-                false
+        self.rows.scan(&from, Some(&to), reverse, &mut |row, value| {
+            let key = &row[PREFIX_BYTES..];
+            match Header::decode(value) {
+                Ok(header) if self.is_there(key, &header) => {
+                    visit(key, &header, &value.slice(HEADER_BYTES..))
+                }
+                Ok(_) => true,
+                Err(error) => {
+                    damage = Some(error);
+                    false
+                }
             }
         })?;
         damage.map_or(Ok(()), Err)
     }
 
-    fn is_there(&self, header: &Header) -> bool {
-        if header.gone_at(self.clock_ms) {
+    fn is_there(&self, key: &[u8], header: &Header) -> bool {
+        let hidden = hider(&self.removals, self.database.space, key, header).is_some();
+        if hidden || header.gone_at(self.clock_ms) {
             return false;
         }
         if header.gone_at(self.now_ms) {

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::meta::{DATABASES, Database, Meta};
+use super::removals::{Removal, hider};
 use super::{
     Header, PREFIX_BYTES, Stored, TAG_DEADLINE, Type, Version, View, deadline_row, key_row, prefix,
     with_key_row,
@@ -12,41 +13,78 @@ use crate::store::{Rows, RowsMut, StoreError};
 /// The keyspace while one log entry is applied. [`Keyspace::finish`] must be called at the end:
 /// counts and clock are kept aside until then.
 pub struct Keyspace<'a> {
-    rows: &'a mut dyn RowsMut,
-    meta: Meta,
-    database: usize,
-    version: Version,
-    changes: u64,
+    pub(super) rows: &'a mut dyn RowsMut,
+    pub(super) meta: Meta,
+    pub(super) database: usize,
+    pub(super) version: Version,
+    pub(super) changes: u64,
+    /// All that have a row, the oldest first.
+    pub(super) removals: Vec<Removal>,
+    /// What the running part began with; `None` when no part is running.
+    part: Option<(Meta, Vec<Removal>, u64)>,
+    /// What anything random in the entry is derived from.
+    seed: u64,
 }
 
 impl<'a> Keyspace<'a> {
-    /// Begins the entry at `index`, stamped `stamp_ms`. The log's clock never goes back.
+    /// Begins the entry at `index`, stamped `stamp_ms`. The log's clock never goes back. Anything
+    /// random is derived from `seed`.
     pub fn begin(
         rows: &'a mut dyn RowsMut,
         index: u64,
         stamp_ms: u64,
+        seed: u64,
     ) -> Result<Keyspace<'a>, StoreError> {
         let mut meta = Meta::read(&*rows)?;
         meta.clock_ms = meta.clock_ms.max(stamp_ms);
         let version = Version { index, place: 0 };
-        Ok(Keyspace { rows, meta, database: 0, version, changes: 0 })
+        let removals = if meta.removals > 0 { Removal::read_all(&*rows)? } else { Vec::new() };
+        let (database, changes, part) = (0, 0, None);
+        Ok(Keyspace { rows, meta, database, version, changes, removals, part, seed })
     }
 
     /// Writes counts and clock; what the keyspace is after the entry.
-    pub fn finish(self) -> Meta {
+    pub fn finish(mut self) -> Meta {
+        assert!(self.part.is_none(), "an entry ends inside a part");
+        self.meta.removals = self.removals.len() as u32;
+        self.meta.removals_due_ms = self.removals_due_ms().unwrap_or(0);
         self.rows.put(Meta::row(), self.meta.encode());
         self.meta
     }
 
-    /// What follows is the entry's item at `place`.
-    pub fn at_place(&mut self, place: u32) {
-        self.version.place = place;
+    /// What follows is the entry's next item, and has another version than what was before.
+    pub fn next_item(&mut self) {
+        self.version.place += 1;
+    }
+
+    /// Starts a part that can be undone. Parts do not nest.
+    pub fn begin_part(&mut self) {
+        self.rows.begin_part();
+        self.part = Some((self.meta, self.removals.clone(), self.changes));
+    }
+
+    /// Keeps what was done since [`Keyspace::begin_part`].
+    pub fn keep_part(&mut self) {
+        self.rows.keep_part();
+        self.part = None;
+    }
+
+    /// Undoes what was done since [`Keyspace::begin_part`].
+    pub fn undo_part(&mut self) {
+        self.rows.undo_part();
+        let before = self.part.take().expect("the rows have checked that a part was begun");
+        (self.meta, self.removals, self.changes) = before;
     }
 
     /// What follows concerns this logical database, below [`DATABASES`].
     pub fn select(&mut self, database: u8) {
         assert!(usize::from(database) < DATABASES, "database {database} of {DATABASES}");
         self.database = usize::from(database);
+    }
+
+    /// The database that [`Keyspace::select`] chose.
+    pub fn selected(&self) -> u8 {
+        self.database as u8
     }
 
     /// The log's clock, in ms since the epoch.
@@ -63,18 +101,21 @@ impl<'a> Keyspace<'a> {
     pub fn view(&self) -> View<'_> {
         let clock_ms = self.meta.clock_ms;
         let rows: &dyn Rows = &*self.rows;
-        View::of(rows, self.meta.databases[self.database], clock_ms, clock_ms)
+        // Another one for each item.
+        let seed = self.seed.wrapping_add(u64::from(self.version.place));
+        View::of(rows, self.meta.databases[self.database], clock_ms, clock_ms, seed, &self.removals)
     }
 
-    /// The key, if it is there. The row of an expired one is deleted.
+    /// The key, if it is there. The row of one that is expired or hidden is deleted.
     pub fn find(&mut self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
         let space = self.now().space;
         let Some(row) = with_key_row(space, key, |row| self.rows.get(row))? else {
             return Ok(None);
         };
         let stored = Stored::decode(row)?;
-        if stored.header.gone_at(self.meta.clock_ms) {
-            self.remove(self.database, key, &stored.header);
+        let hidden = hider(&self.removals, space, key, &stored.header).is_some();
+        if hidden || stored.header.gone_at(self.meta.clock_ms) {
+            self.remove_gone(self.database, key, &stored.header);
             return Ok(None);
         }
         Ok(Some(stored))
@@ -92,6 +133,19 @@ impl<'a> Keyspace<'a> {
     pub fn set_deadline(&mut self, key: &[u8], stored: &Stored, deadline_ms: u64) {
         let header = Header { version: self.version, deadline_ms, ..stored.header };
         self.put(key, header, &stored.content(), Some(&stored.header));
+    }
+
+    /// Gives a key of the selected database what another one is, deadline included. `old`: what
+    /// [`Keyspace::find`] just answered for the key.
+    pub fn put_copy(&mut self, key: &[u8], source: &Stored, old: Option<&Header>) {
+        let header = Header { version: self.version, ..source.header };
+        self.put(key, header, &source.content(), old);
+    }
+
+    /// Lets two databases change places.
+    pub fn swap_databases(&mut self, one: u8, other: u8) {
+        self.changes += 1;
+        self.meta.databases.swap(usize::from(one), usize::from(other));
     }
 
     /// Deletes a key that is there.
@@ -148,7 +202,7 @@ impl<'a> Keyspace<'a> {
                 let row = self.rows.get(&key_row(space, key))?.unwrap_or_default();
                 let header = Header::decode(&row)?;
                 assert_eq!(header.deadline_ms, *deadline_ms, "the index and key {key:?} differ");
-                self.remove(database, key, &header);
+                self.remove_gone(database, key, &header);
             }
             deleted += expired.len();
             self.meta.databases[database].earliest_ms = earliest_ms;
@@ -185,7 +239,13 @@ impl<'a> Keyspace<'a> {
         self.rows.put(key_row(space, key), header.encode(content));
     }
 
-    fn remove(&mut self, database: usize, key: &[u8], header: &Header) {
+    /// Removes the row of a key that nobody sees any more.
+    fn remove_gone(&mut self, database: usize, key: &[u8], header: &Header) {
+        self.count_hidden(self.meta.databases[database].space, key, header);
+        self.remove(database, key, header);
+    }
+
+    pub(super) fn remove(&mut self, database: usize, key: &[u8], header: &Header) {
         self.unindex(database, header.deadline_ms, key);
         let counts = &mut self.meta.databases[database];
         assert!(counts.keys > 0, "deleting {key:?} from a database of {} keys", counts.keys);
@@ -213,6 +273,6 @@ impl<'a> Keyspace<'a> {
         }
         let old = self.meta.databases[database].space;
         self.meta.databases[database] = Database::empty(self.meta.take_space());
-        self.rows.retire_space(old);
+        self.retire_unless_counted(old);
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod map;
 pub mod node;
+pub mod random;
 pub mod text;

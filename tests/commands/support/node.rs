@@ -1,8 +1,9 @@
 //! A node of one, without a log: a submission is applied at once.
 
 use arakoon::command::{apply_batch, batch};
-use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission};
+use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced};
 use arakoon::store::{Rows, StoreError};
+use bytes::BytesMut;
 use resp::Reply;
 
 use super::map::MapRows;
@@ -32,8 +33,9 @@ pub struct OneNode(pub parking_lot::Mutex<Node>);
 
 impl Backend for OneNode {
     fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
-        read(&self.0.lock().rows);
-        Ok(0)
+        let node = self.0.lock();
+        read(&node.rows);
+        Ok(node.index)
     }
 
     fn lease(&self, _view_index: u64) -> Result<(), Refusal> {
@@ -46,6 +48,11 @@ impl Backend for OneNode {
 
     fn stamp_ms(&self) -> u64 {
         self.0.lock().stamp_ms
+    }
+
+    fn synced(&self) -> Synced {
+        let node = self.0.lock();
+        Synced { here: node.index, others: vec![node.index.saturating_sub(1), node.index] }
     }
 
     fn info(&self) -> NodeInfo {
@@ -79,6 +86,15 @@ impl OneNode {
     /// An empty node whose clock shows `stamp_ms`.
     pub fn new(stamp_ms: u64) -> OneNode {
         OneNode(parking_lot::Mutex::new(Node { stamp_ms, ..Node::default() }))
+    }
+
+    /// Applies a clock item, as the master does when one is due.
+    pub fn propose_clock(&self) {
+        let mut items = BytesMut::new();
+        batch::encode_clock(&mut items);
+        let submission = Submission { items: items.freeze(), count: 1 };
+        // Refused when the test says so; then no clock advances.
+        let _ = self.propose(submission);
     }
 
     /// Applies a submission at once, as an entry of its own.

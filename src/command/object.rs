@@ -1,0 +1,86 @@
+//! What Redis tells about how it keeps a value.
+//!
+//! Values here have no such representations, no counts of references and no time of last use; the
+//! answers are those that Redis gives for a value that was just set.
+
+use bytes::Bytes;
+use resp::Reply;
+
+use super::outcome::Outcome;
+use super::parse::{integer, is, unknown_subcommand};
+use super::table::{Keys, Spec, Subcommand, read_kind};
+use crate::store::keyspace::{Stored, Type, View};
+
+/// The rows of this file.
+pub static COMMANDS: &[Spec] = &[Spec {
+    name: "object",
+    arity: -2,
+    kind: read_kind!(object),
+    keys: Keys::SECOND,
+    flags: &["readonly"],
+    group: "generic",
+    since: "2.2.3",
+    summary: "Answers how Redis would keep a value: ENCODING, FREQ, IDLETIME (always 0), REFCOUNT.",
+    complexity: "O(1)",
+}];
+
+/// What OBJECT can be asked.
+pub static SUBCOMMANDS: &[Subcommand] =
+    &[("encoding", 3), ("freq", 3), ("help", 2), ("idletime", 3), ("refcount", 3)];
+
+const HELP: [&str; 13] = [
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+];
+
+/// Longest string that Redis keeps beside its object.
+const EMBEDDED_BYTES_MAX: usize = 44;
+
+fn object(view: &View, args: &[Bytes]) -> Outcome {
+    let subcommand = &args[1];
+    let answer: fn(&Stored) -> Reply = match () {
+        () if is(subcommand, "HELP") => return Ok(help()),
+        () if is(subcommand, "ENCODING") => |stored| Reply::bulk(encoding(stored)),
+        () if is(subcommand, "REFCOUNT") => |_| Reply::Integer(1),
+        () if is(subcommand, "IDLETIME") => |_| Reply::Integer(0),
+        () if is(subcommand, "FREQ") => |_| {
+            Reply::error(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+                 note that when switching between policies at runtime LRU and LFU data will take \
+                 some time to adjust.",
+            )
+        },
+        () => return Err(unknown_subcommand("OBJECT", args).into()),
+    };
+    Ok(view.find(&args[2])?.as_ref().map_or(Reply::Null, answer))
+}
+
+fn encoding(stored: &Stored) -> &'static str {
+    match stored.header.kind {
+        Type::String => {
+            let value = stored.content();
+            match () {
+                () if integer(&value).is_some() => "int",
+                () if value.len() <= EMBEDDED_BYTES_MAX => "embstr",
+                () => "raw",
+            }
+        }
+    }
+}
+
+fn help() -> Reply {
+    let more = ["HELP", "    Print this help."];
+    let line = |line: &&'static str| Reply::Simple((*line).into());
+    Reply::Array(HELP.iter().chain(&more).map(line).collect())
+}

@@ -1,0 +1,98 @@
+//! Replies that come after their entry: the counts of large ranges that were deleted.
+//!
+//! The keys are gone when the entry is applied; how many there were is known when clock entries have
+//! removed all their rows. Until then the session looks at the removal now and then. A command that
+//! may be answered so is the last of its submission, so nothing stands in line behind it.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use resp::Reply;
+
+use super::{Session, Step};
+use crate::command::ranges::removal_of;
+use crate::server::{Backend, Refusal};
+use crate::store::StoreError;
+use crate::store::keyspace::Removal;
+
+/// How soon a removal is looked at again: the first time, and at most later.
+const PAUSE_MS: u64 = 2;
+const PAUSE_MS_MAX: u64 = 50;
+
+/// A reply that lacks counts.
+pub(super) struct Counting {
+    reply: Reply,
+    pause_ms: u64,
+}
+
+/// Whether counts are missing in a reply, or in the parts of a transaction's.
+fn lacks_counts(reply: &Reply) -> bool {
+    match reply {
+        Reply::Array(parts) => parts.iter().any(|part| removal_of(part).is_some()),
+        reply => removal_of(reply).is_some(),
+    }
+}
+
+impl Session {
+    /// Encodes a reply, or keeps it until it is complete.
+    pub(super) fn encode_counted(&mut self, reply: Reply, out: &mut BytesMut) {
+        assert!(self.counting.is_none(), "a reply behind one that is not complete");
+        if lacks_counts(&reply) {
+            self.counting = Some(Counting { reply, pause_ms: PAUSE_MS });
+        } else {
+            reply.encode(self.protocol, out);
+        }
+    }
+
+    /// Completes the reply that lacks counts, if there is one. `Some`: not yet.
+    pub(super) fn go_on_counting(
+        &mut self,
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Option<Step> {
+        let Counting { mut reply, pause_ms } = self.counting.take()?;
+        let mut filled = Ok(());
+        let viewed = backend.with_rows(&mut |rows| {
+            filled = fill(&mut reply, &mut |version| Removal::finished(rows, version));
+        });
+        // The count is of this mastership, or it does not matter: it never changes any more.
+        let refused = viewed.and_then(|index| backend.lease(index)).is_err();
+        if refused || matches!(filled, Err(StoreError::Replaced)) {
+            // The keys are gone all the same, so this must not say that nothing was done.
+            Refusal::Uncertain.reply(None).encode(self.protocol, out);
+            return None;
+        }
+        if let Err(error) = filled {
+            self.store_failed(error, backend);
+            return Some(Step::Close);
+        }
+        if lacks_counts(&reply) {
+            let pause = Duration::from_millis(pause_ms);
+            self.counting = Some(Counting { reply, pause_ms: (pause_ms * 2).min(PAUSE_MS_MAX) });
+            return Some(Step::Pause(pause));
+        }
+        reply.encode(self.protocol, out);
+        None
+    }
+}
+
+type Finished<'a> =
+    dyn FnMut(crate::store::keyspace::Version) -> Result<Option<Option<u64>>, StoreError> + 'a;
+
+/// Puts in the counts that are known.
+fn fill(reply: &mut Reply, finished: &mut Finished) -> Result<(), StoreError> {
+    let parts = match reply {
+        Reply::Array(parts) => &mut parts[..],
+        reply => std::slice::from_mut(reply),
+    };
+    for part in parts {
+        let Some(version) = removal_of(part) else { continue };
+        match finished(version)? {
+            Some(Some(count)) => *part = Reply::Integer(count as i64),
+            Some(None) => (),
+            // Finished so long ago that the count was dropped.
+            None => *part = Refusal::Uncertain.reply(None),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Ranges of keys that are gone although their rows are still there.
+//!
+//! To delete a million rows in one log entry would hold up everyone behind it. Instead the entry
+//! writes one row that says: every key of this range is gone that was last changed before this
+//! version. From then on nobody sees those keys. Clock entries remove the rows, a bounded number
+//! each, and count the keys; whoever asked for the removal waits for the count. All of it is rows
+//! and entries, so it is the same on every node.
+//!
+//! ```text
+//! row:    space 0, tag `R`, version: index u64, place u32
+//! value:  format u8 = 1, space u32, clock_ms u64, stepped_ms u64, removed u64, finished_ms u64,
+//!         length of first u32, first, 1 and end, or 0
+//! ```
+//!
+//! A removal outlives the emptying of its database: the space is retired when the count is
+//! complete. A finished one is kept for a while, for whoever still waits for the count.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{Header, KeyRange, Version};
+use crate::store::{Rows, StoreError};
+
+const PREFIX: [u8; 5] = [0, 0, 0, 0, b'R'];
+const PREFIX_END: [u8; 5] = [0, 0, 0, 0, b'R' + 1];
+const FORMAT: u8 = 1;
+
+/// Unfinished removals there may be at once: every read compares keys with all of them.
+pub const REMOVALS_MAX: usize = 64;
+/// Between one step and the next of all removals, so that others' updates have most of the time.
+pub const STEP_EVERY_MS: u64 = 10;
+/// How long the count of a finished removal is kept.
+pub const KEPT_MS: u64 = 60_000;
+
+/// One removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Keys changed before it are gone. It also names the removal.
+    pub version: Version,
+    /// Where the keys are.
+    pub space: u32,
+    /// The keys. What lies before its first one has no rows left that the removal hides.
+    pub range: KeyRange,
+    /// The log's clock when it was begun: keys expired by then do not count.
+    pub clock_ms: u64,
+    /// The log's clock when rows were last removed.
+    pub stepped_ms: u64,
+    /// Keys counted so far.
+    pub removed: u64,
+    /// When the last row was removed, by the log's clock; 0: there may be more.
+    pub finished_ms: u64,
+}
+
+impl Removal {
+    /// Whether a key of its space, with this header, is gone.
+    pub fn hides(&self, key: &[u8], header: &Header) -> bool {
+        self.finished_ms == 0 && header.version < self.version && self.range.contains(key)
+    }
+
+    /// When a clock entry has to do something about it.
+    pub fn due_ms(&self) -> u64 {
+        match self.finished_ms {
+            0 => self.stepped_ms.saturating_add(STEP_EVERY_MS),
+            finished_ms => finished_ms.saturating_add(KEPT_MS),
+        }
+    }
+
+    pub(super) fn row(version: Version) -> Bytes {
+        let mut row = BytesMut::with_capacity(PREFIX.len() + 12);
+        row.put_slice(&PREFIX);
+        row.put_u64(version.index);
+        row.put_u32(version.place);
+        row.freeze()
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let mut value = BytesMut::new();
+        value.put_u8(FORMAT);
+        value.put_u32(self.space);
+        value.put_u64(self.clock_ms);
+        value.put_u64(self.stepped_ms);
+        value.put_u64(self.removed);
+        value.put_u64(self.finished_ms);
+        value.put_u32(self.range.first.len() as u32);
+        value.put_slice(&self.range.first);
+        match &self.range.end {
+            Some(end) => {
+                value.put_u8(1);
+                value.put_slice(end);
+            }
+            None => value.put_u8(0),
+        }
+        value.freeze()
+    }
+
+    fn decode(row: &[u8], value: &[u8]) -> Option<Removal> {
+        let mut name = row.strip_prefix(&PREFIX).filter(|name| name.len() == 12)?;
+        let version = Version { index: name.get_u64(), place: name.get_u32() };
+        let mut rest = value.strip_prefix(&[FORMAT]).filter(|rest| rest.len() >= 40)?;
+        let (space, clock_ms) = (rest.get_u32(), rest.get_u64());
+        let (stepped_ms, removed, finished_ms) = (rest.get_u64(), rest.get_u64(), rest.get_u64());
+        let length = rest.get_u32() as usize;
+        let (first, rest) = rest.split_at_checked(length)?;
+        let end = match rest.split_first()? {
+            (0, []) => None,
+            (1, end) => Some(end.to_vec()),
+            _ => return None,
+        };
+        let range = KeyRange { first: first.to_vec(), end };
+        Some(Removal { version, space, range, clock_ms, stepped_ms, removed, finished_ms })
+    }
+
+    /// All removals, the oldest first.
+    pub(super) fn read_all(rows: &(impl Rows + ?Sized)) -> Result<Vec<Removal>, StoreError> {
+        let mut removals = Vec::new();
+        let mut damaged = false;
+        rows.scan(&PREFIX, Some(&PREFIX_END), false, &mut |row, value| {
+            let removal = Removal::decode(row, value);
+            damaged |= removal.is_none();
+            removals.extend(removal);
+            !damaged
+        })?;
+        match damaged {
+            true => Err(StoreError::Damaged("a removal's row".into())),
+            false => Ok(removals),
+        }
+    }
+
+    /// How many keys a removal has removed once it is finished; `None`: it is not, or it was
+    /// finished so long ago that nobody knows any more.
+    pub fn finished(rows: &dyn Rows, version: Version) -> Result<Option<Option<u64>>, StoreError> {
+        let row = Removal::row(version);
+        let Some(value) = rows.get(&row)? else { return Ok(None) };
+        let removal = Removal::decode(&row, &value);
+        let removal = removal.ok_or_else(|| StoreError::Damaged("a removal's row".into()))?;
+        Ok(Some((removal.finished_ms != 0).then_some(removal.removed)))
+    }
+}
+
+/// Place of the removal that a key of this space is gone by: the first one after its last change.
+pub(super) fn hider(
+    removals: &[Removal],
+    space: u32,
+    key: &[u8],
+    header: &Header,
+) -> Option<usize> {
+    removals.iter().position(|removal| removal.space == space && removal.hides(key, header))
+}
