@@ -23,6 +23,59 @@ pub enum Bug {
     LateSyncTruncates,
     /// The transaction log takes damage in its middle for a torn end.
     DamageTakenForTornEnd,
+    /// A promise leaves before it is on disk.
+    PromiseBeforeDisk,
+    /// A follower's vote leaves before the entries are on disk.
+    AcceptedBeforeDisk,
+    /// A candidate asks for promises before its own is on disk: after a power cut it takes the same
+    /// ballot again.
+    BallotReused,
+    /// A follower takes entries of a ballot below its promise.
+    AcceptsLowerBallot,
+    /// A candidate leads with its own log, whatever the promises said.
+    AdoptsOwnLog,
+    /// A follower promises another ballot while the lease that it granted runs.
+    PromisesDuringLease,
+    /// A leader hands its lease back and goes on serving.
+    ServesAfterRelease,
+    /// One promise less than a majority elects a leader.
+    MinorityElects,
+    /// An entry is chosen although a zone does not have it.
+    ZoneIgnored,
+    /// A node that lost its disk takes the life it had before.
+    LifeReused,
+    /// Entries are applied before they are chosen.
+    AppliesBeforeChosen,
+    /// What was proposed by a master that lost its ballot is refused as if it had not been.
+    RefusesWhatWasProposed,
+    /// Whoever was master answers reads until told otherwise, whatever the clock says.
+    LeaseEndIgnored,
+    /// A read is answered from a view that was taken before the mastership.
+    ViewOfEarlierMastership,
+    /// A new master sets the log's clock by its wall clock, though its electors kept time.
+    NewMasterTakesItsWallTime,
+    /// A read takes a key for gone by the reader's clock, not by the log's.
+    ExpiryByReadersClock,
+    /// EXEC compares watched versions before it is proposed, not when it is applied.
+    WatchComparedEarly,
+    /// A reply that belongs to no request is sent.
+    ReplyOfClockItemSent,
+    /// The replies of one entry go to the wrong clients.
+    RepliesSwapped,
+    /// A read does not wait for the writes before it on its connection.
+    ReadOvertakesWrite,
+    /// The store's index is written with the first rows of a layer instead of the last.
+    IndexBeforeRows,
+    /// The store's index stays one behind its rows, so that an entry is applied again.
+    IndexBehindRows,
+    /// A head says that it is one entry further than its rows.
+    HeadAheadOfItsRows,
+    /// A head that is found at the start counts as durable although its name may not be.
+    HeadNameNotSynced,
+    /// A failed sync is tried again and then believed.
+    FailedSyncRetried,
+    /// SCAN goes on from a cursor of another node.
+    CursorOfAnotherNode,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -10,6 +10,7 @@ use super::heads::{HeadDirectory, HeadFileError};
 use super::message::HeadName;
 use crate::command::apply::{ApplyError, apply_batch};
 use crate::paxos::{Entry, Index, Value};
+use crate::planted::{Bug, plants};
 use crate::store::keyspace::Meta;
 use crate::store::{FrozenView, Rows, RowsMut, Store, StoreError};
 use resp::Reply;
@@ -141,7 +142,10 @@ fn change_members(
 }
 
 /// Hands each waiter its part of an entry's replies.
-fn answer(replies: Vec<Reply>, waiters: Vec<Waiter>) {
+fn answer(mut replies: Vec<Reply>, waiters: Vec<Waiter>) {
+    if plants(Bug::RepliesSwapped) {
+        replies.reverse();
+    }
     let mut replies = replies.into_iter();
     for mut waiter in waiters {
         let part: Vec<Reply> = replies.by_ref().take(waiter.count as usize).collect();

@@ -158,6 +158,7 @@ impl Driver {
         environment: &mut dyn Environment,
     ) {
         self.now_us = self.now_us.max(now_us);
+        self.replica.set_time(self.clock.kept_ms(self.now_us).unwrap_or(0));
         for input in inputs {
             self.take(input, environment);
         }
@@ -191,6 +192,11 @@ impl Driver {
     /// Where this node stands.
     pub fn status(&self) -> &Arc<Status> {
         &self.status
+    }
+
+    /// Whether it has kept the log's clock since some leader told it the time.
+    pub fn keeps_time(&self) -> bool {
+        self.clock.kept_ms(self.now_us).is_some()
     }
 
     /// The protocol's state, for checks.
@@ -299,11 +305,11 @@ impl Driver {
 
     fn take_event(&mut self, event: Event, environment: &mut dyn Environment) {
         match event {
-            Event::Elected { ballot, establish } => {
+            Event::Elected { ballot, establish, time_ms } => {
                 tracing::info!(%ballot, at = %establish, "elected");
                 self.lead = Some(Lead { establish });
                 self.catch_up.give_up();
-                self.clock.lead(environment.wall_ms(), self.now_us);
+                self.clock.lead(environment.wall_ms(), time_ms, self.now_us);
             }
             Event::Deposed { ballot, reason } => {
                 tracing::info!(%ballot, reason, "leads no more");
@@ -435,7 +441,11 @@ impl Driver {
 
     /// Hands chosen entries to the applier.
     fn dispatch(&mut self, environment: &mut dyn Environment) {
-        while self.dispatched < self.replica.chosen() && !self.reading_for_apply {
+        let early = plants(Bug::AppliesBeforeChosen) && self.lead.is_some();
+        while (self.dispatched < self.replica.chosen()
+            || (early && self.dispatched < self.replica.last().index))
+            && !self.reading_for_apply
+        {
             let bytes: usize = self.dispatched_bytes.iter().map(|(_, bytes)| bytes).sum();
             let full = bytes > APPLY_BYTES_MAX || environment.over_bound();
             if full || self.catch_up.installing() {
@@ -455,7 +465,10 @@ impl Driver {
     }
 
     fn dispatch_entries(&mut self, entries: Vec<Entry>, environment: &mut dyn Environment) {
-        let chosen = self.replica.chosen();
+        let chosen = match plants(Bug::AppliesBeforeChosen) {
+            true => self.replica.last().index,
+            false => self.replica.chosen(),
+        };
         let job: Vec<_> = entries
             .into_iter()
             .take_while(|entry| entry.index <= chosen)

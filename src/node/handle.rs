@@ -9,6 +9,7 @@ use super::environment::{Input, Submission};
 use super::mailbox::Mailbox;
 use super::refusal::Refusal;
 use super::status::Status;
+use crate::planted::{Bug, plants};
 use crate::store::Store;
 
 /// A boot clock: microseconds that never go back. The machine's, or a simulated one.
@@ -78,9 +79,9 @@ impl Handle {
     pub fn serves(&self, view_index: u64) -> Result<(), Refusal> {
         // A lease that ended while we looked at the clock counts as ended.
         let until_us = self.published.serving_until_us.load(Ordering::SeqCst);
-        if self.boot_us() < until_us {
+        if self.boot_us() < until_us || (until_us > 0 && plants(Bug::LeaseEndIgnored)) {
             let from = self.published.serving_from.load(Ordering::SeqCst);
-            return match view_index >= from {
+            return match view_index >= from || plants(Bug::ViewOfEarlierMastership) {
                 true => Ok(()),
                 false => Err(Refusal::TryAgain("the mastership has changed meanwhile")),
             };

@@ -16,6 +16,7 @@ use super::message::{HeadChunk, HeadName};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::head::{HeadBallot, HeadError, HeadMeta, HeadReader, HeadWriter, ReadAt};
 use crate::paxos::{Ballot, Incarnation, Index, NodeId, Position};
+use crate::planted::{Bug, plants};
 use crate::store::keyspace::Meta;
 use crate::store::{Store, StoreError};
 
@@ -102,6 +103,11 @@ impl HeadDirectory {
     ) -> Result<HeadDirectory, HeadFileError> {
         let at = |error| HeadFileError::Io { path: directory.to_path_buf(), error };
         disk.create_directory(directory).map_err(at)?;
+        // A head may have got its name in a run that ended before the name was on disk. The log is
+        // about to rely on it, and would then start after a head that the next power cut takes away.
+        if !plants(Bug::HeadNameNotSynced) {
+            disk.sync_directory(directory).map_err(at)?;
+        }
         let this = HeadDirectory {
             disk,
             directory: directory.to_path_buf(),
@@ -165,7 +171,7 @@ impl HeadDirectory {
         let Position { index, ballot } = frozen.entry.position();
         let meta = HeadMeta {
             cluster_id: self.cluster_id.clone(),
-            index: index.0,
+            index: index.0 + u64::from(plants(Bug::HeadAheadOfItsRows)),
             ballot: HeadBallot {
                 round: ballot.round,
                 node: ballot.node.0,

@@ -8,6 +8,8 @@ pub mod environment;
 mod handle;
 mod head_plan;
 pub mod heads;
+#[cfg(test)]
+mod heads_tests;
 mod mailbox;
 mod message;
 mod proposals;

@@ -11,6 +11,7 @@ use super::environment::{Submission, Waiter};
 use super::refusal::Refusal;
 use crate::command::batch;
 use crate::paxos::Position;
+use crate::planted::{Bug, plants};
 
 /// Bytes of submissions that may wait; past it they are refused.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -127,8 +128,12 @@ impl Proposals {
 
     /// This node leads no more.
     pub fn fail(&mut self, refusal: &Refusal) {
+        let unknown = match plants(Bug::RefusesWhatWasProposed) {
+            true => refusal.clone(),
+            false => Refusal::Uncertain,
+        };
         for mut proposed in self.proposed.drain(..) {
-            proposed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
+            proposed.waiters.iter_mut().for_each(|w| w.answer(Err(unknown.clone())));
         }
         self.refuse_queued(refusal);
     }

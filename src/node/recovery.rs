@@ -16,6 +16,7 @@ use super::environment::Applied;
 use super::heads::{HeadDirectory, HeadFileError, HeadInfo};
 use crate::disk::Disk;
 use crate::paxos::{DurableState, Incarnation, Index, Recovered, Save, Settings, Value};
+use crate::planted::{Bug, plants};
 use crate::store::keyspace::Meta;
 use crate::store::{Distrust, Opened, Store, StoreError, StoreOptions, StorePlace};
 use crate::transaction_log::{self, Identity, LogError, TransactionLog};
@@ -199,7 +200,10 @@ fn open_log(
     let identity = Identity {
         cluster_id: settings.cluster_id.clone(),
         node_name: settings.node_name.clone(),
-        incarnation: fresh.max(Incarnation(lowest.0.saturating_add(1))),
+        incarnation: match plants(Bug::LifeReused) {
+            true => Incarnation(1),
+            false => fresh.max(Incarnation(lowest.0.saturating_add(1))),
+        },
     };
     TransactionLog::create(disk.clone(), directory, &settings.log, identity)?;
     Ok(open()?)

@@ -2,8 +2,11 @@
 //!
 //! One wrong wall clock must not poison the log: a stamp advances with the elapsed time of the
 //! boot clock and is slewed towards wall time by a tenth of that at most, on a new master too. It
-//! jumps to wall time only when no quorum existed meanwhile, that is, when this node has not heard
-//! any leader's stamp since it started.
+//! jumps to wall time only when no quorum existed meanwhile: when neither this node nor any of those
+//! who elected it has heard a leader's stamp since it started. Their promises carry the time that
+//! they kept.
+
+use crate::planted::{Bug, plants};
 
 /// A node this far from the log's clock reports it.
 pub const OFF_REPORTED_MS: u64 = 1000;
@@ -50,11 +53,18 @@ impl StampClock {
         }
     }
 
-    /// This node leads now: jump to wall time, if nobody can have kept the time meanwhile.
-    pub fn lead(&mut self, wall_ms: u64, now_us: u64) {
-        let stamp_us = self.exact_us(now_us);
-        let jump_us = if self.heard { 0 } else { wall_ms * 1000 };
-        *self = StampClock { stamp_us: stamp_us.max(jump_us), at_us: now_us, heard: true };
+    /// The stamp, if this node has kept time since it heard one.
+    pub fn kept_ms(&self, now_us: u64) -> Option<u64> {
+        self.heard.then(|| self.stamp_ms(now_us))
+    }
+
+    /// This node leads now. `kept_ms`: the latest time that those who elected it kept, or 0; jumps
+    /// to wall time if nobody has kept any.
+    pub fn lead(&mut self, wall_ms: u64, kept_ms: u64, now_us: u64) {
+        let nobody_kept = !self.heard && (kept_ms == 0 || plants(Bug::NewMasterTakesItsWallTime));
+        let known_ms = if nobody_kept { wall_ms } else { kept_ms };
+        let stamp_us = self.exact_us(now_us).max(known_ms * 1000);
+        *self = StampClock { stamp_us, at_us: now_us, heard: true };
     }
 
     /// Time passes on the master: moves towards the wall clock, at a tenth of the speed of time.
@@ -77,10 +87,10 @@ mod tests {
     #[test]
     fn the_first_master_after_a_stop_jumps_to_wall_time_but_never_back() {
         let mut clock = StampClock::new(1_000, 0);
-        clock.lead(9_000, 0);
+        clock.lead(9_000, 0, 0);
         assert_eq!(clock.stamp_ms(0), 9_000);
         let mut ahead = StampClock::new(10_000, 0);
-        ahead.lead(9_000, 0);
+        ahead.lead(9_000, 0, 0);
         assert_eq!(ahead.stamp_ms(0), 10_000);
     }
 
@@ -88,11 +98,22 @@ mod tests {
     fn a_master_elected_while_others_kept_time_slews() {
         let mut clock = StampClock::new(0, 0);
         clock.hear(5_000, 0);
-        clock.lead(90_000, 1_000_000);
+        clock.lead(90_000, 0, 1_000_000);
         assert_eq!(clock.stamp_ms(1_000_000), 6_000);
         clock.slew(90_000, 2_000_000);
         assert_eq!(clock.stamp_ms(2_000_000), 7_100, "a tenth faster");
         clock.slew(0, 3_000_000);
         assert_eq!(clock.stamp_ms(3_000_000), 8_000, "a tenth slower, never back");
+    }
+
+    /// The simulator found it: a node that had just started was elected, and its wrong wall clock
+    /// became the log's, although those who elected it knew the time.
+    #[test]
+    fn a_master_that_kept_no_time_takes_that_of_its_electors() {
+        let mut clock = StampClock::new(1_000, 0);
+        clock.lead(9_000_000, 4_000, 0);
+        assert_eq!(clock.stamp_ms(0), 4_000);
+        assert_eq!(clock.kept_ms(1_000_000), Some(5_000));
+        assert_eq!(StampClock::new(1_000, 0).kept_ms(0), None);
     }
 }

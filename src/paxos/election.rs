@@ -14,6 +14,7 @@ use super::message::Message;
 use super::quorum::NodeSet;
 use super::replica::{Deferred, Event, ReadRequest, Reader, Replica, Role};
 use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position};
+use crate::planted::{Bug, plants};
 
 /// A try to be elected.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Promised {
     pub last: Position,
     pub base: Index,
     pub chosen: Index,
+    pub time_ms: u64,
 }
 
 impl Promised {
@@ -90,7 +92,7 @@ impl Replica {
         self.may_vote()
             && !leads
             && self.now_us >= self.restart_wait_until_us
-            && self.now_us >= self.following.granted_until_us
+            && (self.now_us >= self.following.granted_until_us || plants(Bug::PromisesDuringLease))
     }
 
     fn canvass(&mut self) {
@@ -142,6 +144,9 @@ impl Replica {
         self.role =
             Role::Candidate(Campaign::Prepare { ballot, promises: Vec::new(), resend_at_us });
         self.election_at_us = self.now_us + self.settings.lease_us + self.jitter_us();
+        if plants(Bug::BallotReused) {
+            return self.on_own_promise(ballot);
+        }
         self.after_saves(Deferred::OwnPromise(ballot));
     }
 
@@ -164,6 +169,7 @@ impl Replica {
             last: self.log.last(),
             base: self.log.base().index,
             chosen: self.chosen,
+            time_ms: self.time_ms,
         }
     }
 
@@ -188,8 +194,11 @@ impl Replica {
         if self.following.matched > Index(0) {
             return; // Its leader has begun to write here: the promise was counted long ago.
         }
-        let Promised { accepted, last, base, chosen, .. } = self.own_promise();
-        let promise = Message::Promise { ballot, accepted, last, base, chosen };
+        let Promised { accepted, last, base, chosen, time_ms, .. } = self.own_promise();
+        let promise = Message::Promise { ballot, accepted, last, base, chosen, time_ms };
+        if plants(Bug::PromiseBeforeDisk) {
+            return self.send(from, promise);
+        }
         // Design rule 3: the promise reaches the disk before the answer leaves.
         self.after_saves(Deferred::Send(from, promise));
     }
@@ -210,12 +219,12 @@ impl Replica {
             return;
         };
         let set = promises.iter().map(|promise| promise.node).collect();
-        if !self.quorums.prepare(set) {
+        if !self.elects(set) {
             return;
         }
         let (ballot, promises, own) = (*ballot, promises.clone(), self.own_promise());
         let best = promises.iter().copied().max_by_key(Promised::rank).unwrap_or(own);
-        if best.rank() <= own.rank() {
+        if best.rank() <= own.rank() || plants(Bug::AdoptsOwnLog) {
             return self.lead_if_promised_by_the_living(ballot, &promises);
         }
         if best.base > self.chosen {
@@ -234,6 +243,11 @@ impl Replica {
         let resend_at_us = self.now_us + self.settings.resend_us();
         self.send(best.node, Message::Fetch { ballot, from: self.chosen.next() });
         self.role = Role::Candidate(Campaign::Adopt { ballot, promises, best, resend_at_us });
+    }
+
+    fn elects(&self, set: NodeSet) -> bool {
+        let nearly = plants(Bug::MinorityElects) && set.len() >= self.settings.seats / 2;
+        self.quorums.prepare(set) || nearly
     }
 
     pub(super) fn on_fetch(&mut self, from: NodeId, ballot: Ballot, first: Index) {
@@ -305,7 +319,7 @@ impl Replica {
         let lives =
             |promise: &&Promised| promise.incarnation >= self.latest_incarnation(promise.node);
         let living = promises.iter().filter(lives).map(|promise| promise.node).collect();
-        if self.quorums.prepare(living) {
+        if self.elects(living) {
             return self.lead(ballot, promises);
         }
         self.role = Role::Follower;
@@ -355,7 +369,11 @@ impl Replica {
     pub fn hand_over(&mut self, reason: &'static str) {
         let Role::Leader(leading) = &self.role else { return };
         let (ballot, heir) = (leading.ballot, leading.heir(self.now_us));
-        self.step_down(reason);
+        if plants(Bug::ServesAfterRelease) {
+            self.broadcast(&Message::Release { ballot });
+        } else {
+            self.step_down(reason);
+        }
         if let Some(heir) = heir {
             self.send(heir, Message::Nominate { ballot });
         }

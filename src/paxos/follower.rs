@@ -50,7 +50,7 @@ impl Replica {
         if ballot.node != from || ballot == self.following.released {
             return false;
         }
-        if ballot < promised {
+        if ballot < promised && !plants(Bug::AcceptsLowerBallot) {
             self.send(from, Message::Reject { ballot, promised });
             return false;
         }
@@ -155,6 +155,9 @@ impl Replica {
     fn answer_accepted(&mut self, from: NodeId, ballot: Ballot) {
         let vote = self.votes_under(ballot);
         let index = self.following.matched;
+        if plants(Bug::AcceptedBeforeDisk) {
+            return self.send(from, Message::Accepted { ballot, index, vote });
+        }
         // Design rule 3: on disk before the answer leaves.
         self.after_saves(Deferred::Send(from, Message::Accepted { ballot, index, vote }));
     }

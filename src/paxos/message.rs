@@ -56,6 +56,8 @@ pub enum Message {
         base: Index,
         /// All entries up to here are chosen, as far as the sender knows.
         chosen: Index,
+        /// See [`super::Replica::set_time`].
+        time_ms: u64,
     },
     /// Not under that ballot.
     Reject {
@@ -183,7 +185,7 @@ impl Message {
             }
             Message::Found { members } => members.len() == seats && members.iter().all(life),
             Message::CanvassReply { round, .. } => *round <= COUNT_MAX,
-            Message::Promise { ballot: b, accepted, last, base, chosen } => {
+            Message::Promise { ballot: b, accepted, last, base, chosen, .. } => {
                 ballot(b) && ballot(accepted) && position(last) && index(base) && index(chosen)
             }
             Message::Reject { ballot: b, promised } => ballot(b) && ballot(promised),

@@ -50,6 +50,8 @@ pub enum Event {
         ballot: Ballot,
         /// Its own first entry.
         establish: Index,
+        /// The latest time that any of those who elected it kept; 0: none kept any.
+        time_ms: u64,
     },
     /// This node leads no more: answer what is pending, it may or may not have happened.
     Deposed {
@@ -158,6 +160,8 @@ pub struct Replica {
     pub(super) founding: Founding,
     /// The highest round seen anywhere.
     pub(super) round_seen: u64,
+    /// What the driver says of the time.
+    pub(super) time_ms: u64,
     /// No promise before then: a lease granted before the restart may still run.
     pub(super) restart_wait_until_us: u64,
     /// The ballot whose release ends the wait.
@@ -201,6 +205,7 @@ impl Replica {
             following: Following::default(),
             founding: Founding::default(),
             round_seen,
+            time_ms: 0,
             restart_wait_until_us: now_us + wait_us,
             restart_ballot: state.promised,
             election_at_us: now_us,
@@ -271,8 +276,9 @@ impl Replica {
                 self.on_canvass_reply(from, attempt, willing, round);
             }
             Message::Prepare { ballot } => self.on_prepare(from, ballot),
-            Message::Promise { ballot, accepted, last, base, chosen } => {
-                let promise = Promised { node: from, incarnation, accepted, last, base, chosen };
+            Message::Promise { ballot, accepted, last, base, chosen, time_ms } => {
+                let node = from;
+                let promise = Promised { node, incarnation, accepted, last, base, chosen, time_ms };
                 self.on_promise(ballot, promise);
             }
             Message::Reject { ballot, promised } => self.on_reject(ballot, promised),
@@ -318,6 +324,12 @@ impl Replica {
         }
         self.log.shrink_cache(self.durable, self.settings.cache_bytes_max);
         self.check_invariants();
+    }
+
+    /// The time of the log's clock as this node has kept it, or 0 if it has kept none. It means
+    /// nothing to the protocol: promises carry it to the next leader.
+    pub fn set_time(&mut self, time_ms: u64) {
+        self.time_ms = time_ms;
     }
 
     /// Puts a value behind the log's end, if this node leads. Its fate is known once `chosen`

@@ -23,6 +23,7 @@ use super::rows::StoreError;
 use super::sealed::seal;
 use super::shared::{Shared, Store};
 use super::spill::SpilledLayer;
+use crate::planted::{Bug, plants};
 
 /// A batch for the engine ends after this many bytes of values, whatever the number of rows.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -90,6 +91,7 @@ fn sealed_change(row: &Bytes, value: Option<&Bytes>) -> Change {
 
 /// What ends a layer's draining: the marker set and the draining row gone.
 pub(super) fn index_changes(end: u64) -> [Change; 2] {
+    let end = if plants(Bug::IndexBehindRows) { end - 1 } else { end };
     [local_index(MARKER, end), (Bytes::from_static(DRAINING), None)]
 }
 
@@ -186,7 +188,7 @@ impl Draining {
         }
         let done = self.done + batch.len();
         let complete = done == self.changes.len();
-        if complete {
+        if complete || plants(Bug::IndexBeforeRows) {
             batch.extend(index_changes(self.end));
         } else if self.done == 0 {
             batch.push(local_index(DRAINING, self.end));

@@ -18,6 +18,7 @@ use super::segment::{
 use super::{Identity, LogError, Options, Reader, Recovered};
 use crate::disk::Disk;
 use crate::paxos::{DurableState, Index, Position, Save};
+use crate::planted::{Bug, plants};
 
 const BLOCK_BYTES: u64 = 4096;
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
@@ -389,7 +390,11 @@ impl TransactionLog {
     fn sync_active(&mut self) -> Result<(), LogError> {
         if self.active.synced < self.active.end {
             let segment = &self.active.segment;
-            segment.file.sync().map_err(|e| LogError::io("sync", &segment.path, e))?;
+            let mut synced = segment.file.sync();
+            if synced.is_err() && plants(Bug::FailedSyncRetried) {
+                synced = segment.file.sync();
+            }
+            synced.map_err(|e| LogError::io("sync", &segment.path, e))?;
             self.active.synced = self.active.end;
         }
         Ok(())

@@ -62,6 +62,11 @@ impl Graph {
         self.made.contains_key(&(op, object))
     }
 
+    /// Whether it is among those that are ordered.
+    pub fn knows(&self, op: usize) -> bool {
+        self.times.contains_key(&op)
+    }
+
     /// When it was asked and answered. The first answer told counts.
     pub fn time(&mut self, op: usize, asked_us: u64, heard_us: Option<u64>) {
         self.times.entry(op).or_insert((asked_us, heard_us));

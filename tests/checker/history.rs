@@ -51,8 +51,9 @@ pub struct History {
     brief: Expiring,
     registers: Registers,
     graph: Graph,
-    /// The last stale read of each line of stale reads: they must not go back.
-    stale: BTreeMap<u64, usize>,
+    /// The last operation that was answered on each connection: the next one comes behind it, also
+    /// when both were sent together.
+    before: BTreeMap<u64, usize>,
 }
 
 impl History {
@@ -77,14 +78,14 @@ impl History {
     }
 
     /// A client hears what came of an operation. `clock_ms`: the furthest that the log's clock may
-    /// be. `line`: stale reads of one line saw one node's state, in this order.
+    /// be. `connection`: a number that no other connection has.
     pub fn hear(
         &mut self,
         op: usize,
         now_us: u64,
         heard: Heard,
         clock_ms: u64,
-        line: Option<u64>,
+        connection: u64,
     ) -> Checked<()> {
         self.ops[op].heard_us = now_us;
         self.ops[op].outcome = match heard {
@@ -93,9 +94,8 @@ impl History {
             Heard::Reply(reply) => Outcome::Reply(reply),
         };
         self.take(op, clock_ms)?;
-        if let (Some(line), Kind::Stale { .. }, Outcome::Reply(_)) =
-            (line, &self.ops[op].kind, &self.ops[op].outcome)
-            && let Some(before) = self.stale.insert(line, op)
+        if self.graph.knows(op)
+            && let Some(before) = self.before.insert(connection, op)
         {
             self.graph.order(before, op);
         }

@@ -52,7 +52,7 @@ pub fn message(message: &Message) -> String {
         Message::Canvass { .. } => name.into(),
         Message::CanvassReply { willing, .. } => format!("{name} willing={willing}"),
         Message::Prepare { ballot: b } => format!("{name} {}", ballot(*b)),
-        Message::Promise { ballot: b, accepted, last, base, chosen } => format!(
+        Message::Promise { ballot: b, accepted, last, base, chosen, .. } => format!(
             "{name} {} accepted={} last={} base={base} chosen={chosen}",
             ballot(*b),
             ballot(*accepted),
@@ -89,7 +89,7 @@ pub fn message(message: &Message) -> String {
 
 pub fn event(event: &Event) -> String {
     match event {
-        Event::Elected { ballot: b, establish } => {
+        Event::Elected { ballot: b, establish, .. } => {
             format!("elected with {}, establishes at {establish}", ballot(*b))
         }
         Event::Deposed { ballot: b, reason } => format!("deposed from {}: {reason}", ballot(*b)),

@@ -170,8 +170,8 @@ impl World {
             Heard::Unknown => 0,
         };
         self.note(254, "client hears", (op as u64, result));
-        let line = self.clients[client].connection.map(|connection| connection as u64);
-        let told = self.history.hear(op, self.now_us, heard, self.clock_ms, line);
+        let connection = self.clients[client].connection.unwrap_or(usize::MAX) as u64;
+        let told = self.history.hear(op, self.now_us, heard, self.clock_ms, connection);
         if let Err(violation) = told {
             self.violation.get_or_insert(violation);
         }

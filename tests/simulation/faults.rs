@@ -149,7 +149,7 @@ impl World {
             0 => self.crash(node, false),
             1 => self.crash(node, true),
             _ => {
-                let from = self.machines[node].disk.changes() + self.rng.u64(..12);
+                let from = self.machines[node].disk.changes() + self.rng.u64(..8);
                 self.machines[node].disk.fail_from_change(from);
                 return false;
             }

@@ -10,7 +10,9 @@ use arakoon::node::environment::{ApplyJob, HeadJob, ReadPurpose};
 use arakoon::node::heads::HeadDirectory;
 use arakoon::node::recovery::{self, NodeSettings, OpenedNode, StartError};
 use arakoon::node::{Applier, Driver, Environment, Frozen, HeadName, Input, NodeMessage, Status};
-use arakoon::paxos::{DurableState, Incarnation, Index, NodeId, Position, Save, SaveId, Settings};
+use arakoon::paxos::{
+    Ballot, DurableState, Incarnation, Index, NodeId, Position, Save, SaveId, Settings,
+};
 use arakoon::store::{EngineChoice, MemoryEngine, MemoryFile, Store, StoreOptions, StorePlace};
 use arakoon::transaction_log::{Options, TransactionLog};
 
@@ -113,6 +115,8 @@ pub struct Process {
     pub heading: VecDeque<HeadWork>,
     pub head_busy: bool,
     pub status: Arc<Status>,
+    /// The last ballot that it won.
+    pub led: Ballot,
     pub sessions: Sessions,
     /// Why it must stop.
     pub failed: Option<String>,
@@ -210,6 +214,7 @@ impl Machine {
             heading: VecDeque::new(),
             head_busy: false,
             status,
+            led: Ballot::ZERO,
             sessions,
             failed: None,
         });

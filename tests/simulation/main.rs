@@ -21,8 +21,10 @@ use runner::{run, run_many, run_traced};
 /// Seeds of an ordinary test run.
 const SEEDS: std::ops::Range<u64> = 0..300;
 
-/// Seeds that once failed, and why.
-const ONCE_FAILED: [(u64, &str); 9] = [
+/// Seeds that once failed, and why. Changes to the simulator deal their chances anew, so each fault
+/// is also kept in another way: see `docs/testing.md`.
+const ONCE_FAILED: [(u64, &str); 10] = [
+    (35, "a new master's wall clock, half an hour wrong, became the log's"),
     (14, "a wiped node with a lower number than its earlier life was never told so"),
     (21, "a flipped bit in the store's first row stopped the start"),
     (23, "a lost probe was never repeated"),
@@ -42,7 +44,8 @@ fn seeds_that_once_failed() {
     }
 }
 
-/// `ARAKOON_SEEDS=FROM..TO` chooses others.
+/// `ARAKOON_SEEDS=FROM..TO` chooses others; with `ARAKOON_SECONDS=N` it goes on from `FROM` until the
+/// time is over.
 #[test]
 fn many_seeds() {
     let seeds = match std::env::var("ARAKOON_SEEDS") {
@@ -54,8 +57,24 @@ fn many_seeds() {
             range.unwrap_or_else(|| panic!("ARAKOON_SEEDS is {text:?}, not like 1000..2000"))
         }
     };
-    let failures = run_many(seeds, Plan::new);
+    let seconds = std::env::var("ARAKOON_SECONDS").ok().map(|text| {
+        let seconds = text.parse().unwrap_or_else(|_| panic!("ARAKOON_SECONDS is {text:?}"));
+        std::time::Duration::from_secs(seconds)
+    });
+    let seeds = if seconds.is_some() { seeds.start..u64::MAX } else { seeds };
+    let failures = run_many(seeds, seconds, Plan::new);
     assert!(failures.is_empty(), "{} seeds failed: {failures:?}", failures.len());
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn one_plan(seed: u64) -> Plan {
+    Plan::new(seed)
+}
+
+/// With `ARAKOON_BUG=Name` the plan under which that bug is searched for, and the bug.
+#[cfg(feature = "planted-bugs")]
+fn one_plan(seed: u64) -> Plan {
+    std::env::var("ARAKOON_BUG").map_or_else(|_| Plan::new(seed), |bug| planted::of(seed, &bug))
 }
 
 /// `ARAKOON_SEED=N` chooses which; with `ARAKOON_TRACE` set all its events are printed.
@@ -65,7 +84,7 @@ fn one_seed() {
         Err(_) => 4711,
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("ARAKOON_SEED is {text:?}")),
     };
-    let done = run_traced(Plan::new(seed), std::env::var("ARAKOON_TRACE").is_ok());
+    let done = run_traced(one_plan(seed), std::env::var("ARAKOON_TRACE").is_ok());
     println!("seed {seed}: {}", done.summary());
     assert!(done.failure.is_none(), "{}", done.report());
 }

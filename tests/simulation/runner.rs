@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::checker::Violation;
 use crate::checker::history::{Op, Outcome};
@@ -84,45 +84,50 @@ pub fn run_traced(plan: Plan, live: bool) -> Done {
     }
 }
 
-/// Runs many seeds; returns those that failed, after printing a report of each.
-pub fn run_many(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> Vec<u64> {
+/// Runs many seeds, for so long at most; returns those that failed, after printing a report of each.
+pub fn run_many(
+    seeds: std::ops::Range<u64>,
+    at_most: Option<Duration>,
+    plan: impl Fn(u64) -> Plan + Sync,
+) -> Vec<u64> {
     let started = Instant::now();
     let next = AtomicU64::new(seeds.start);
+    let ended = AtomicU64::new(0);
     let simulated_us = AtomicU64::new(0);
     let operations = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let done = run(plan(seed));
-                    simulated_us.fetch_add(done.simulated_us, Ordering::Relaxed);
-                    operations.fetch_add(done.acknowledged as u64, Ordering::Relaxed);
-                    if done.failure.is_some() {
-                        println!("{}", done.report());
-                        failed.lock().expect("no holder panics").push(seed);
-                    }
-                    let count = seed + 1 - seeds.start;
-                    if count.is_multiple_of(50) {
-                        println!("{count} seeds, {:.0} s", started.elapsed().as_secs_f64());
-                    }
-                }
-            });
+    let work = || {
+        while at_most.is_none_or(|at_most| started.elapsed() < at_most) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let done = run(plan(seed));
+            simulated_us.fetch_add(done.simulated_us, Ordering::Relaxed);
+            operations.fetch_add(done.acknowledged as u64, Ordering::Relaxed);
+            if done.failure.is_some() {
+                println!("{}", done.report());
+                failed.lock().expect("no holder panics").push(seed);
+            }
+            let count = ended.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_multiple_of(100) {
+                println!("{count} seeds, {:.0} s", started.elapsed().as_secs_f64());
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(2, |count| count.get());
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
     });
     let seconds = started.elapsed().as_secs_f64();
-    let count = seeds.end - seeds.start;
+    let count = ended.into_inner();
     let minutes = simulated_us.into_inner() as f64 / 60e6;
     let mut failed = failed.into_inner().expect("no holder panics");
     failed.sort_unstable();
     println!(
-        "seeds {seeds:?}: {} of {count} failed; {seconds:.0} s, {:.1} seeds/s, {:.0} simulated \
-         minutes per minute, {} operations with a reply",
+        "{count} seeds from {} on: {} failed; {seconds:.0} s, {:.1} seeds/s, {:.0} simulated \
+         cluster-minutes per minute, {} operations with a reply",
+        seeds.start,
         failed.len(),
         count as f64 / seconds,
         minutes / (seconds / 60.0),

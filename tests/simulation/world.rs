@@ -149,6 +149,11 @@ pub struct World {
     pub applied: Vec<(Ballot, u64)>,
     /// The furthest log clock applied anywhere.
     pub clock_ms: u64,
+    /// By how much the log's clock was ahead of true time at most, in ms, and when.
+    pub clock_ahead: (i64, u64),
+    /// The ballots whose leaders may have set the clock by their own: nobody who must have elected
+    /// them had kept time.
+    pub timeless: std::collections::BTreeSet<Ballot>,
     /// By seat and index, what was ever durable there and not truncated since.
     pub durable: Vec<std::collections::BTreeMap<u64, Ballot>>,
     pub incarnations: std::collections::BTreeSet<u64>,
@@ -188,6 +193,8 @@ impl World {
             violation: None,
             applied: Vec::new(),
             clock_ms: 0,
+            clock_ahead: (0, 0),
+            timeless: Default::default(),
             incarnations: Default::default(),
             acknowledged_since_heal: 0,
             _spilled: spilled,
@@ -383,6 +390,16 @@ impl World {
         let mut collector = Collector { wall_ms, over_bound, effects: Vec::new() };
         process.driver.step(clock_us, inputs, &mut collector);
         let status = process.driver.status().clone();
+        let leads = process.driver.replica().is_leader();
+        let elected = leads && process.led != status.ballot;
+        if elected {
+            process.led = status.ballot;
+            self.note_election(node, status.ballot);
+        }
+        if leads {
+            let stamp_ms = (clock_us / 1000) as i64 + status.stamp_offset_ms;
+            self.check_clock(status.ballot, stamp_ms);
+        }
         self.trace.mix(status.last.0 << 20 ^ status.chosen.0 ^ status.ballot.round << 40);
         for effect in collector.effects {
             self.perform(node, effect);
@@ -395,6 +412,34 @@ impl World {
         self.end_if_failed(node);
         self.restart_if_outlived(node);
         self.end_if_stopped(node);
+    }
+
+    /// With so many others that kept time, one of them is in every quorum.
+    fn note_election(&mut self, node: usize, ballot: Ballot) {
+        let keeps = |machine: &&Machine| {
+            let keeps = machine.process.as_ref().is_some_and(|it| it.driver.keeps_time());
+            machine.node != node && keeps
+        };
+        let keepers = self.machines.iter().filter(keeps).count();
+        let others_in_quorum = self.plan.seats / 2;
+        if keepers + others_in_quorum < self.plan.seats {
+            self.timeless.insert(ballot);
+        }
+    }
+
+    /// A leader's idea of the log's clock keeps to true time but for the slewing towards its wall
+    /// clock, which may be wrong by an hour. It may jump there when nobody could have kept time.
+    fn check_clock(&mut self, ballot: Ballot, stamp_ms: i64) {
+        let ahead_ms = stamp_ms - (self.now_us / 1000) as i64;
+        let (most_ms, at_us) = self.clock_ahead;
+        let slewed_ms = ((self.now_us - at_us) / 8_000) as i64;
+        if ahead_ms > most_ms + slewed_ms + 1_000 && !self.timeless.contains(&ballot) {
+            let what = format!("{ballot} puts it {} ms too far", ahead_ms - most_ms);
+            self.violate("the log's clock", what);
+        }
+        if ahead_ms > most_ms {
+            self.clock_ahead = (ahead_ms, self.now_us);
+        }
     }
 
     fn perform(&mut self, node: usize, effect: Effect) {

@@ -35,6 +35,7 @@ use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
 use crate::command::ranges::answers_later;
 use crate::command::table::{self, Check, Kind, Spec};
+use crate::planted::{Bug, plants};
 use crate::store::StoreError;
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
@@ -257,6 +258,9 @@ impl Session {
                     self.encode_counted(reply, out);
                 }
                 Gathered::Item => self.encode_counted(reply, out),
+                Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
+                    reply.encode(self.protocol, out);
+                }
                 Gathered::Clock | Gathered::Known(_) => (),
             }
         }

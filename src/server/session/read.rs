@@ -12,6 +12,7 @@ use crate::command::batch::{self, Watch};
 use crate::command::parse::integer;
 use crate::command::scan::Place;
 use crate::command::table::{Read, Spec};
+use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
 use crate::store::keyspace::View;
 use crate::store::{Rows, StoreError};
@@ -40,7 +41,7 @@ impl Session {
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Taken {
-        if !self.gathered.is_empty() {
+        if !self.gathered.is_empty() && !plants(Bug::ReadOvertakesWrite) {
             return Taken::Later;
         }
         let is_scan = spec.name == "scan";

@@ -16,6 +16,7 @@ use crate::command::outcome::is_failed_assertion;
 use crate::command::parse::{check_command, command_bytes, parse_db};
 use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
+use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
 use crate::store::keyspace::View;
 
@@ -134,7 +135,13 @@ impl Session {
             self.watches.clear();
             return self.refuse_transaction(&refusal, &transaction, out);
         }
-        let watches = std::mem::take(&mut self.watches);
+        let mut watches = std::mem::take(&mut self.watches);
+        if plants(Bug::WatchComparedEarly) {
+            if !unchanged(&watches, backend) {
+                return self.emit(Reply::NullArray, out);
+            }
+            watches.clear();
+        }
         let levels = transaction.queue.iter().map(|queued| queued.spec.level(&queued.args));
         batch::encode_level(&mut self.items, levels.max().unwrap_or(1));
         if all_writes {
@@ -297,4 +304,17 @@ impl Session {
         let key = transaction.queue.iter().find_map(Queued::first_key);
         self.emit(refusal.reply(key), out)
     }
+}
+
+/// What [`Bug::WatchComparedEarly`] does instead of leaving it to the log.
+fn unchanged(watches: &[batch::Watch], backend: &dyn Backend) -> bool {
+    let mut same = true;
+    let viewed = backend.with_rows(&mut |rows| {
+        same = watches.iter().all(|watch| {
+            let version =
+                View::open(rows, watch.db, 0, 0).and_then(|view| view.version(&watch.key));
+            version.is_ok_and(|version| version == watch.version)
+        });
+    });
+    viewed.is_ok() && same
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::meta::{Database, Meta};
 use super::removals::{Removal, hider};
 use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_key_row};
+use crate::planted::{Bug, plants};
 use crate::store::{Rows, StoreError};
 
 /// One database as it was after some log entry.
@@ -121,6 +122,9 @@ impl<'a> View<'a> {
             return false;
         }
         if header.gone_at(self.now_ms) {
+            if plants(Bug::ExpiryByReadersClock) {
+                return false;
+            }
             self.due.set(true);
         }
         true
