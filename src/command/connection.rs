@@ -1,6 +1,6 @@
 //! Commands that the connection's session answers itself; what they do is in `server::session`.
 
-use super::table::{Keys, Kind, Spec};
+use super::table::{Keys, Kind, Spec, Subcommand};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,26 @@ const fn row(
     let kind = Kind::Connection(command);
     Spec { name, arity, kind, keys, flags, group, since, summary, complexity: "O(1)" }
 }
+
+/// What CLIENT can be asked.
+pub static CLIENT: &[Subcommand] = &[
+    ("getname", 2),
+    ("getredir", 2),
+    ("help", 2),
+    ("id", 2),
+    ("info", 2),
+    ("kill", -3),
+    ("list", -2),
+    ("no-evict", 3),
+    ("no-touch", 3),
+    ("pause", -3),
+    ("reply", 3),
+    ("setinfo", 4),
+    ("setname", 3),
+    ("trackinginfo", 2),
+    ("unblock", -3),
+    ("unpause", 2),
+];
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -120,7 +140,7 @@ pub static COMMANDS: &[Spec] = &[
         Keys::NONE,
         &["noscript", "loading", "stale"],
         ("connection", "2.4.0"),
-        "Names this connection and lists all: ID, GETNAME, SETNAME, SETINFO, INFO, LIST.",
+        "Names, lists, ends and pauses connections; CLIENT HELP lists how.",
     ),
     row(
         "readonly",

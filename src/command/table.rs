@@ -144,7 +144,8 @@ impl Spec {
 pub type Subcommand = (&'static str, i32);
 
 /// The commands whose first argument says which command it is.
-static CONTAINERS: &[(&str, &[Subcommand])] = &[("object", object::SUBCOMMANDS)];
+static CONTAINERS: &[(&str, &[Subcommand])] =
+    &[("client", connection::CLIENT), ("object", object::SUBCOMMANDS)];
 
 fn check_subcommand(
     container: &str,
@@ -214,9 +215,20 @@ const NAME_BYTES_MAX: usize = 24;
 /// A power of two several times the number of commands, so that probing ends soon.
 const PLACES: usize = 512;
 
+static INDEX: OnceLock<Box<[Option<&'static Spec>]>> = OnceLock::new();
+
 /// The command with this name in any case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    static INDEX: OnceLock<Box<[Option<&'static Spec>]>> = OnceLock::new();
+    find_place(name).map(|(_, spec)| spec)
+}
+
+/// The command at a place that [`find_place`] answered.
+pub fn at(place: usize) -> Option<&'static Spec> {
+    INDEX.get_or_init(build_index).get(place).copied().flatten()
+}
+
+/// As [`find`], with the command's place: the same as long as the process lives.
+pub fn find_place(name: &[u8]) -> Option<(usize, &'static Spec)> {
     let index = INDEX.get_or_init(build_index);
     if name.len() > NAME_BYTES_MAX {
         return None;
@@ -228,7 +240,7 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     let mut place = hash(lower);
     while let Some(spec) = index[place % PLACES] {
         if spec.name.as_bytes() == lower {
-            return Some(spec);
+            return Some((place % PLACES, spec));
         }
         place += 1;
     }

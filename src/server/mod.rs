@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listener;
 pub mod loading;
 pub mod node;
+mod pause;
 pub mod refusal;
 pub mod registry;
 pub mod session;

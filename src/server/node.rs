@@ -274,7 +274,8 @@ impl SessionHandler {
     /// For a client that has just connected.
     pub fn new(shared: Arc<Shared>, client: Arc<Client>, backend: Arc<NodeBackend>) -> Self {
         let local = backend.config.node(backend.seat).client.clone();
-        let session = Session::new(shared, client.id(), client.address().to_string(), local);
+        let session = Session::new(shared, client.id(), client.address().to_string(), local)
+            .connected(client.clone());
         SessionHandler { session, client, backend }
     }
 }

@@ -1,17 +1,22 @@
 //! What the sessions of one node have in common.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use super::cursors::Cursors;
+use super::pause::Pause;
+use super::registry::Client;
+use crate::command::table;
 
 /// One for each node, in an `Arc`.
 #[derive(Debug)]
 pub struct Shared {
     /// SCAN's cursors.
     pub cursors: Mutex<Cursors>,
+    pub(super) pause: Pause,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     clients_ever: AtomicU64,
     commands: AtomicU64,
@@ -20,7 +25,7 @@ pub struct Shared {
 }
 
 /// A connected client, for CLIENT LIST.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ClientInfo {
     /// Where it connects from.
     pub address: String,
@@ -36,6 +41,35 @@ pub struct ClientInfo {
     pub db: u8,
     /// 2 or 3.
     pub protocol: u8,
+    /// READONLY.
+    pub read_only: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// The socket, if there is one.
+    pub(super) connection: Option<Arc<Client>>,
+    pub(super) signals: Arc<Signals>,
+}
+
+/// The client waits, and may be told not to any more.
+pub(super) const WAITS: u8 = 1;
+/// It shall wait no longer, as if its time was over.
+pub(super) const TIMED_OUT: u8 = 2;
+/// It shall wait no longer, and be told so.
+pub(super) const UNBLOCKED: u8 = 3;
+
+/// What passes between a session and the others without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// CLIENT KILL: the session ends the conversation at its next turn.
+    pub(super) killed: AtomicBool,
+    /// 0, [`WAITS`], [`TIMED_OUT`] or [`UNBLOCKED`].
+    pub(super) blocked: AtomicU8,
+    /// Commands queued by MULTI, and one more; 0: no transaction is open.
+    pub(super) queued: AtomicUsize,
+    /// The last command's place in the table, and one more; 0: none yet.
+    pub(super) last: AtomicUsize,
 }
 
 impl Shared {
@@ -43,6 +77,7 @@ impl Shared {
     pub fn new(seed: u64) -> Shared {
         Shared {
             cursors: Mutex::new(Cursors::new(seed)),
+            pause: Pause::default(),
             clients: Mutex::new(BTreeMap::new()),
             clients_ever: AtomicU64::new(0),
             commands: AtomicU64::new(0),
@@ -84,21 +119,78 @@ impl Shared {
         change(self.clients.lock().entry(id).or_default())
     }
 
-    /// Lines of CLIENT LIST, of one client or all.
-    pub(super) fn list(&self, only: Option<&[u64]>) -> String {
+    /// Lines of CLIENT LIST, of one client or all; `asking`: who runs which command now.
+    pub(super) fn list(&self, only: Option<&[u64]>, asking: (u64, &str)) -> String {
         let clients = self.clients.lock();
         let listed = clients.iter().filter(|(id, _)| only.is_none_or(|only| only.contains(id)));
-        listed.map(|(id, client)| client.line(*id)).collect()
+        let line = |(id, client): (&u64, &ClientInfo)| {
+            client.line(*id, (asking.0 == *id).then_some(asking.1))
+        };
+        listed.map(line).collect()
+    }
+
+    /// Ends the conversations that the filter picks; that of `own` when it has answered. Returns
+    /// how many.
+    pub(super) fn kill(&self, own: u64, filter: impl Fn(u64, &ClientInfo) -> bool) -> usize {
+        let clients = self.clients.lock();
+        let picked = clients.iter().filter(|(id, client)| filter(**id, client));
+        let kill = |(id, client): (&u64, &ClientInfo)| {
+            client.signals.killed.store(true, Ordering::SeqCst);
+            match &client.connection {
+                Some(connection) if *id == own => connection.finish(),
+                Some(connection) => connection.kill(),
+                None => (),
+            }
+        };
+        picked.map(kill).count()
+    }
+
+    /// Ends a client's waiting; whether it did wait.
+    pub(super) fn unblock(&self, id: u64, how: u8) -> bool {
+        let clients = self.clients.lock();
+        let blocked = clients.get(&id).map(|client| &client.signals.blocked);
+        blocked.is_some_and(|blocked| {
+            blocked.compare_exchange(WAITS, how, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        })
     }
 }
 
 impl ClientInfo {
-    fn line(&self, id: u64) -> String {
+    /// How long it has been connected, in s; 0 without a socket.
+    pub(super) fn age_s(&self) -> u64 {
+        self.connection.as_ref().map_or(0, |connection| connection.age().as_secs())
+    }
+
+    fn flags(&self) -> String {
+        let Signals { blocked, queued, .. } = &*self.signals;
+        let flags = [
+            (queued.load(Ordering::Relaxed) > 0, 'x'),
+            (blocked.load(Ordering::Relaxed) > 0, 'b'),
+            (self.read_only, 'r'),
+            (self.no_evict, 'e'),
+            (self.no_touch, 'T'),
+        ];
+        let text: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, it)| it).collect();
+        if text.is_empty() { "N".to_owned() } else { text }
+    }
+
+    /// With Redis' fields in Redis' order. The file descriptor and the sizes of buffers are 0: they
+    /// are the connection's own and nobody counts them.
+    fn line(&self, id: u64, command: Option<&str>) -> String {
         let ClientInfo { address, local_address, name, library_name, library_version, .. } = self;
         let ClientInfo { db, protocol, .. } = self;
+        let (age, flags) = (self.age_s(), self.flags());
+        let idle = self.connection.as_ref().map_or(0, |connection| connection.idle().as_secs());
+        let multi = self.signals.queued.load(Ordering::Relaxed) as i64 - 1;
+        let last = self.signals.last.load(Ordering::Relaxed);
+        let last = last.checked_sub(1).and_then(table::at).map_or("NULL", |spec| spec.name);
+        let command = command.unwrap_or(last);
         format!(
-            "id={id} addr={address} laddr={local_address} name={name} db={db} resp={protocol} \
-             lib-name={library_name} lib-ver={library_version}\n"
+            "id={id} addr={address} laddr={local_address} fd=0 name={name} age={age} idle={idle} \
+             flags={flags} db={db} sub=0 psub=0 ssub=0 multi={multi} qbuf=0 qbuf-free=0 \
+             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
+             cmd={command} user=default redir=-1 resp={protocol} lib-name={library_name} \
+             lib-ver={library_version}\n"
         )
     }
 }

@@ -40,7 +40,7 @@ impl Session {
         if lacks_counts(&reply) {
             self.counting = Some(Counting { reply, pause_ms: PAUSE_MS });
         } else {
-            reply.encode(self.protocol, out);
+            self.send(&reply, out);
         }
     }
 
@@ -59,7 +59,7 @@ impl Session {
         let refused = viewed.and_then(|index| backend.lease(index)).is_err();
         if refused || matches!(filled, Err(StoreError::Replaced)) {
             // The keys are gone all the same, so this must not say that nothing was done.
-            Refusal::Uncertain.reply(None).encode(self.protocol, out);
+            self.send(&Refusal::Uncertain.reply(None), out);
             return None;
         }
         if let Err(error) = filled {
@@ -71,7 +71,7 @@ impl Session {
             self.counting = Some(Counting { reply, pause_ms: (pause_ms * 2).min(PAUSE_MS_MAX) });
             return Some(Step::Pause(pause));
         }
-        reply.encode(self.protocol, out);
+        self.send(&reply, out);
         None
     }
 }

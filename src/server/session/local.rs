@@ -1,8 +1,11 @@
 //! What the session answers itself.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply};
 
+use super::replies::Replies;
 use super::{Session, Taken, arakoon};
 use crate::command::connection::Connection;
 use crate::command::describe;
@@ -25,9 +28,22 @@ impl Session {
         if !in_line && !self.gathered.is_empty() {
             return Taken::Later;
         }
-        let reply = self.local_reply(command, args, backend);
+        let reply = match (command, &args[1..]) {
+            (Connection::Client, [subcommand, mode]) if is(subcommand, "REPLY") => {
+                match self.client_reply(mode) {
+                    Some(reply) => reply,
+                    None => return Taken::Done,
+                }
+            }
+            _ => self.local_reply(command, args, backend),
+        };
         self.emit(reply, out);
-        if command == Connection::Quit { Taken::Close } else { Taken::Done }
+        let killed = self.signals.killed.load(Ordering::Relaxed);
+        if command == Connection::Quit || killed && command == Connection::Client {
+            Taken::Close
+        } else {
+            Taken::Done
+        }
     }
 
     pub(super) fn local_reply(
@@ -54,13 +70,13 @@ impl Session {
             },
             Connection::Quit => Reply::OK,
             Connection::Reset => self.reset(),
-            Connection::Client => self.client(args),
+            Connection::Client => self.client(args, backend),
             Connection::ReadOnly => {
-                self.read_only = true;
+                self.set_read_only(true);
                 Reply::OK
             }
             Connection::ReadWrite => {
-                self.read_only = false;
+                self.set_read_only(false);
                 Reply::OK
             }
             Connection::Multi => self.begin_transaction(),
@@ -99,6 +115,11 @@ impl Session {
             self.db = db;
             self.shared.update(self.id, |client| client.db = db);
         }
+    }
+
+    fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+        self.shared.update(self.id, |client| client.read_only = read_only);
     }
 
     fn hello(&mut self, args: &[Bytes], backend: &dyn Backend) -> Result<Reply, Reply> {
@@ -154,7 +175,11 @@ impl Session {
         self.set_protocol(Protocol::Resp2);
         self.read_only = false;
         self.at_least = 0;
-        self.shared.update(self.id, |client| client.name.clear());
+        self.replies = Replies::Sent;
+        self.shared.update(self.id, |client| {
+            client.name.clear();
+            (client.read_only, client.no_evict, client.no_touch) = (false, false, false);
+        });
         Reply::Simple("RESET".into())
     }
 

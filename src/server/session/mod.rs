@@ -14,21 +14,25 @@ mod client;
 mod counting;
 mod local;
 mod read;
+mod replies;
 mod transaction;
 mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply, Request};
 
 use self::counting::Counting;
+use self::replies::Replies;
 use self::transaction::Transaction;
 use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
-use super::shared::ClientInfo;
+use super::registry::Client;
+use super::shared::{ClientInfo, Signals};
 use super::{Backend, Refusal, Shared, Submission};
 use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::connection::Connection;
@@ -42,6 +46,8 @@ use crate::store::StoreError;
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
 /// Replies that wait for one submission at most.
 const GATHERED_MAX: usize = 16_384;
+/// How soon a command that CLIENT PAUSE holds back is looked at again, at most.
+const HELD_MS_MAX: u64 = 10;
 
 /// What the connection does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +93,10 @@ enum Gathered {
 pub struct Session {
     shared: Arc<Shared>,
     id: u64,
+    signals: Arc<Signals>,
+    /// The last command's place in the table, and one more.
+    last: usize,
+    replies: Replies,
     protocol: Protocol,
     db: u8,
     /// READONLY: reads this node's own state.
@@ -123,11 +133,15 @@ impl Session {
     /// client of the node ever has the same `id`.
     pub fn new(shared: Arc<Shared>, id: u64, address: String, local_address: String) -> Session {
         let client = ClientInfo { address, local_address, protocol: 2, ..ClientInfo::default() };
+        let signals = client.signals.clone();
         shared.enter(id, client);
         let random = fastrand::Rng::with_seed(shared.seed.wrapping_add(id));
         Session {
             shared,
             id,
+            signals,
+            last: 0,
+            replies: Replies::Sent,
             protocol: Protocol::Resp2,
             db: 0,
             read_only: false,
@@ -143,6 +157,12 @@ impl Session {
             counting: None,
             random,
         }
+    }
+
+    /// The socket behind it, for CLIENT LIST and CLIENT KILL.
+    pub fn connected(self, connection: Arc<Client>) -> Session {
+        self.shared.update(self.id, |client| client.connection = Some(connection));
+        self
     }
 
     /// The protocol that replies are encoded in from now on.
@@ -172,6 +192,9 @@ impl Session {
         let before = requests.len();
         let step = self.take(requests, out, backend);
         self.shared.count_commands((before - requests.len()) as u64);
+        self.signals.last.store(self.last, Ordering::Relaxed);
+        let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.len() + 1);
+        self.signals.queued.store(queued, Ordering::Relaxed);
         step
     }
 
@@ -181,19 +204,30 @@ impl Session {
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Step {
+        if self.signals.killed.load(Ordering::Relaxed) {
+            requests.clear();
+            return Step::Close;
+        }
         if let Some(step) = self.go_on_counting(out, backend) {
             return step;
         }
         while let Some(request) = requests.front() {
+            self.begin_replies();
             match self.one(&request.arguments, out, backend) {
                 Taken::Done => {
                     self.retry = None;
-                    self.waiting = None;
+                    if self.waiting.take().is_some() {
+                        self.signals.blocked.store(0, Ordering::SeqCst);
+                    }
                     requests.pop_front();
+                    if self.end_replies() {
+                        return self.submit();
+                    }
                 }
                 Taken::Later => return self.submit(),
                 Taken::Submit => {
                     requests.pop_front();
+                    self.end_replies();
                     return self.submit();
                 }
                 Taken::Pause(pause) => return Step::Pause(pause),
@@ -248,7 +282,7 @@ impl Session {
         let mut replies = replies.into_iter();
         for waiting in gathered.drain(..) {
             if let Gathered::Known(reply) = waiting {
-                reply.encode(self.protocol, out);
+                self.send(&reply, out);
                 continue;
             }
             let reply = replies.next().expect("as many replies as items, counted by the caller");
@@ -259,7 +293,7 @@ impl Session {
                 }
                 Gathered::Item => self.encode_counted(reply, out),
                 Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
-                    reply.encode(self.protocol, out);
+                    self.send(&reply, out);
                 }
                 Gathered::Clock | Gathered::Known(_) => (),
             }
@@ -278,7 +312,7 @@ impl Session {
         let mut items = Items::new(submission.items, submission.count);
         for waiting in gathered {
             if let Gathered::Known(reply) = waiting {
-                reply.encode(self.protocol, out);
+                self.send(&reply, out);
                 continue;
             }
             if let Gathered::Transaction(layout) = &waiting {
@@ -298,14 +332,14 @@ impl Session {
                 Item::Clock | Item::Head => None,
             };
             let key = call.and_then(|call| first_key(&call.args));
-            refusal.reply(key).encode(self.protocol, out);
+            self.send(&refusal.reply(key), out);
         }
     }
 
     /// Answers in line: at once, or behind the writes that are gathered.
     fn emit(&mut self, reply: Reply, out: &mut BytesMut) -> Taken {
         if self.gathered.is_empty() {
-            reply.encode(self.protocol, out);
+            self.send(&reply, out);
         } else {
             self.gathered.push(Gathered::Known(reply));
         }
@@ -317,11 +351,18 @@ impl Session {
             // The decoder skips empty requests, as Redis does.
             return Taken::Done;
         };
-        let Some(spec) = table::find(name) else {
+        let Some((place, spec)) = table::find_place(name) else {
             return self.reject(None, unknown_command(args), out);
         };
+        self.last = place + 1;
         if let Err(reply) = spec.check_arity(args) {
             return self.reject(Some(spec), reply, out);
+        }
+        if let Some(left_ms) = self.held_ms(spec, backend) {
+            if !self.gathered.is_empty() {
+                return Taken::Later;
+            }
+            return Taken::Pause(Duration::from_millis(left_ms.min(HELD_MS_MAX)));
         }
         if self.transaction.is_some() && !transaction::runs_at_once(spec) {
             return self.queue(spec, args, out, backend);
@@ -335,6 +376,17 @@ impl Session {
             Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
+    }
+
+    /// For how many ms CLIENT PAUSE still holds a command back. One that was begun goes on.
+    fn held_ms(&self, spec: &Spec, backend: &dyn Backend) -> Option<u64> {
+        if self.waiting.is_some() || self.retry.is_some() {
+            return None;
+        }
+        let is_exec = matches!(spec.kind, Kind::Connection(Connection::Exec));
+        let transaction = self.transaction.as_ref().filter(|_| is_exec);
+        let is_write = spec.is_write() || transaction.is_some_and(Transaction::has_write);
+        self.shared.pause.left_ms(is_write, || backend.stamp_ms())
     }
 
     /// A request that is none. It spoils an open transaction.

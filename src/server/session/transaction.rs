@@ -29,6 +29,18 @@ pub(super) struct Transaction {
     pub(super) aborted: bool,
 }
 
+impl Transaction {
+    /// How many commands were queued.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it needs the log.
+    pub(super) fn has_write(&self) -> bool {
+        self.queue.iter().any(|queued| queued.spec.is_write())
+    }
+}
+
 struct Queued {
     spec: &'static Spec,
     args: Vec<Bytes>,
@@ -117,7 +129,7 @@ impl Session {
         };
         let queue = &transaction.queue;
         let all_writes = queue.iter().all(|queued| queued.spec.is_write());
-        let any_write = queue.iter().any(|queued| queued.spec.is_write());
+        let any_write = transaction.has_write();
         if transaction.aborted {
             self.discard();
             let text = "EXECABORT Transaction discarded because of previous errors.";

@@ -4,6 +4,7 @@
 //! asking; more are known when their acknowledgements have come back. What is waited for are all
 //! entries applied here when the command is taken up, so at least those of this client.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use resp::Reply;
 use super::{Session, Taken};
 use crate::command::parse::{integer, integer_argument};
 use crate::server::Backend;
+use crate::server::shared::{TIMED_OUT, UNBLOCKED, WAITS};
 
 /// How soon the nodes are looked at again: the first time, and at most later.
 const PAUSE_MS: u64 = 2;
@@ -55,7 +57,7 @@ impl Wanted {
     }
 }
 
-fn timeout(argument: &[u8]) -> Result<u64, Reply> {
+pub(super) fn timeout(argument: &[u8]) -> Result<u64, Reply> {
     let number = integer(argument);
     let number =
         number.ok_or_else(|| Reply::error("ERR timeout is not an integer or out of range"))?;
@@ -108,6 +110,16 @@ impl Session {
         let enough = found.1 >= wanted.others && (found.0 || !wanted.here);
         if enough || waiting.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
             return self.emit(reply(with_local, found), out);
+        }
+        let blocked = &self.signals.blocked;
+        // It waits from now on, or did before and was perhaps told not to meanwhile.
+        match blocked.compare_exchange(0, WAITS, Ordering::SeqCst, Ordering::SeqCst) {
+            Err(TIMED_OUT) => return self.emit(reply(with_local, found), out),
+            Err(UNBLOCKED) => {
+                let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+                return self.emit(Reply::error(text), out);
+            }
+            Ok(_) | Err(_) => (),
         }
         let pause = Duration::from_millis(waiting.pause_ms);
         waiting.pause_ms = (waiting.pause_ms * 2).min(PAUSE_MS_MAX);
