@@ -54,6 +54,8 @@ pub enum Bug {
     ViewOfEarlierMastership,
     /// A new master sets the log's clock by its wall clock, though its electors kept time.
     NewMasterTakesItsWallTime,
+    /// The master's clock follows its wall clock at once instead of by a tenth.
+    ClockSlewsAtOnce,
     /// A read takes a key for gone by the reader's clock, not by the log's.
     ExpiryByReadersClock,
     /// EXEC compares watched versions before it is proposed, not when it is applied.

@@ -64,6 +64,11 @@ pub struct Start {
 #[derive(Clone, Copy, Debug)]
 struct Lead {
     establish: Index,
+    /// The latest time that any of those who elected it had kept; 0: none had.
+    electors_time_ms: u64,
+    /// The clock as it was before. A lead that ends before its first entry is applied must leave
+    /// nothing behind: its clock may have jumped to a wrong wall clock.
+    clock_before: StampClock,
 }
 
 /// One node.
@@ -158,10 +163,11 @@ impl Driver {
         environment: &mut dyn Environment,
     ) {
         self.now_us = self.now_us.max(now_us);
-        self.replica.set_time(self.clock.kept_ms(self.now_us).unwrap_or(0));
         for input in inputs {
+            self.replica.set_time(self.settled_clock().kept_ms(self.now_us).unwrap_or(0));
             self.take(input, environment);
         }
+        self.replica.set_time(self.settled_clock().kept_ms(self.now_us).unwrap_or(0));
         self.replica.tick(self.now_us);
         self.proposals.expire(self.now_us);
         self.install_head_in_log();
@@ -196,7 +202,20 @@ impl Driver {
 
     /// Whether it has kept the log's clock since some leader told it the time.
     pub fn keeps_time(&self) -> bool {
-        self.clock.kept_ms(self.now_us).is_some()
+        self.settled_clock().kept_ms(self.now_us).is_some()
+    }
+
+    /// For a leader: the latest time that any of those who elected it had kept; 0: none had.
+    pub fn electors_time_ms(&self) -> u64 {
+        self.lead.map_or(0, |lead| lead.electors_time_ms)
+    }
+
+    /// The clock, without what a lead has made of it of which no entry is applied yet.
+    fn settled_clock(&self) -> StampClock {
+        match self.lead {
+            Some(lead) if self.applied.index < lead.establish => lead.clock_before,
+            _ => self.clock,
+        }
     }
 
     /// The protocol's state, for checks.
@@ -307,12 +326,14 @@ impl Driver {
         match event {
             Event::Elected { ballot, establish, time_ms } => {
                 tracing::info!(%ballot, at = %establish, "elected");
-                self.lead = Some(Lead { establish });
+                self.lead =
+                    Some(Lead { establish, electors_time_ms: time_ms, clock_before: self.clock });
                 self.catch_up.give_up();
                 self.clock.lead(environment.wall_ms(), time_ms, self.now_us);
             }
             Event::Deposed { ballot, reason } => {
                 tracing::info!(%ballot, reason, "leads no more");
+                self.clock = self.settled_clock();
                 self.lead = None;
                 self.clock_entry = None;
                 self.publish(environment);
@@ -490,7 +511,8 @@ impl Driver {
             return;
         }
         self.clock.slew(environment.wall_ms(), self.now_us);
-        if self.now_us >= self.stamp_sent_at_us + self.settings.heartbeat_us() {
+        if self.established() && self.now_us >= self.stamp_sent_at_us + self.settings.heartbeat_us()
+        {
             self.stamp_sent_at_us = self.now_us;
             let stamp_ms = self.stamp_ms();
             for seat in (0..self.settings.seats as u8).map(NodeId) {

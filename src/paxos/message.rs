@@ -159,6 +159,8 @@ pub enum Message {
     },
 }
 
+/// No time is beyond it, in ms since the epoch, and microseconds of it do not overflow.
+const TIME_MS_MAX: u64 = 1 << 48;
 /// No honest index or round comes near it, and sums with it do not overflow.
 const COUNT_MAX: u64 = 1 << 62;
 
@@ -189,8 +191,13 @@ impl Message {
             }
             Message::Found { members } => members.len() == seats && members.iter().all(life),
             Message::CanvassReply { round, .. } => *round <= COUNT_MAX,
-            Message::Promise { ballot: b, accepted, last, base, chosen, .. } => {
-                ballot(b) && ballot(accepted) && position(last) && index(base) && index(chosen)
+            Message::Promise { ballot: b, accepted, last, base, chosen, time_ms } => {
+                *time_ms <= TIME_MS_MAX
+                    && ballot(b)
+                    && ballot(accepted)
+                    && position(last)
+                    && index(base)
+                    && index(chosen)
             }
             Message::Reject { ballot: b, promised } => ballot(b) && ballot(promised),
             Message::Fetch { ballot: b, from } => ballot(b) && index(from),

@@ -288,7 +288,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         any_ballot().prop_map(|ballot| Message::Prepare { ballot }),
         (any_ballot(), any_ballot(), any_position(), any_index(), any_index()).prop_map(
             |(ballot, accepted, last, base, chosen)| {
-                Message::Promise { ballot, accepted, last, base, chosen, time_ms: 0 }
+                Message::Promise { ballot, accepted, last, base, chosen, time_ms: last.index.0 }
             }
         ),
         (any_ballot(), any_ballot())

@@ -93,7 +93,7 @@ impl History {
             Heard::Refused { .. } => Outcome::Refused,
             Heard::Reply(reply) => Outcome::Reply(reply),
         };
-        self.take(op, clock_ms)?;
+        self.take(op, clock_ms, connection)?;
         if self.graph.knows(op)
             && let Some(before) = self.before.insert(connection, op)
         {
@@ -102,7 +102,7 @@ impl History {
         Ok(())
     }
 
-    fn take(&mut self, op: usize, clock_ms: u64) -> Checked<()> {
+    fn take(&mut self, op: usize, clock_ms: u64, connection: u64) -> Checked<()> {
         let Op { kind, outcome, asked_us, heard_us, clock_asked_ms, .. } = self.ops[op].clone();
         let times = (asked_us, heard_us);
         match (&kind, &outcome) {
@@ -113,7 +113,7 @@ impl History {
                 return self.scans.heard_delete(*group, *member, outcome, heard_us);
             }
             (Kind::Scan { scan, .. }, outcome) => {
-                return self.scans.heard_step(*scan, outcome, heard_us);
+                return self.scans.heard_step(*scan, outcome, heard_us, connection);
             }
             (
                 Kind::Put { key }
@@ -231,11 +231,10 @@ impl History {
             let what = format!("the key once{key} was set by {known} and by {winner}");
             return violation("set once", what);
         }
-        if let Some(Op { outcome: Outcome::Refused, .. }) = self.ops.get(winner) {
-            let what = format!("{winner} was refused, but set the key once{key}");
-            return violation("refused is not applied", what);
+        match self.ops.get(winner).map(|op| &op.kind) {
+            Some(Kind::SetAbsent { key: wanted }) if *wanted == key => Ok(()),
+            other => violation("set once", format!("the key once{key} was set by {other:?}")),
         }
-        Ok(())
     }
 
     /// All that anyone sees of a list are beginnings of one list.
@@ -323,9 +322,48 @@ impl History {
                 return violation("nothing lost", what);
             }
         }
+        self.check_late_refusals()?;
+        self.check_unaccounted()?;
         let describe = |op: usize| format!("{:.400}", format!("{:?}", self.ops[op]));
         self.registers.check(describe)?;
         self.graph.check(describe)
+    }
+
+    /// What was seen before its refusal was heard.
+    fn check_late_refusals(&self) -> Checked<()> {
+        for (key, winner) in &self.once {
+            if let Outcome::Refused = self.ops[*winner].outcome {
+                let what = format!("{winner} was refused, but set the key once{key}");
+                return violation("refused is not applied", what);
+            }
+        }
+        self.scans.check_refused()
+    }
+
+    /// Counters and guards: a version that nobody acknowledged was made by an update that was not
+    /// answered, and each of those makes one at most.
+    fn check_unaccounted(&self) -> Checked<()> {
+        let mut unanswered: BTreeMap<Object, u64> = BTreeMap::new();
+        for Op { kind, outcome, .. } in &self.ops {
+            let object = match kind {
+                Kind::Increment { key } => ('c', *key),
+                Kind::Swap { key, .. } => ('g', *key),
+                _ => continue,
+            };
+            *unanswered.entry(object).or_default() +=
+                u64::from(matches!(outcome, Outcome::Unknown));
+        }
+        for (object, unanswered) in unanswered {
+            let unaccounted = self.graph.unaccounted(object);
+            if unaccounted > unanswered {
+                let what = format!(
+                    "{object:?} has {unaccounted} versions more than acknowledged updates, and \
+                     only {unanswered} were not answered"
+                );
+                return violation("each version made once", what);
+            }
+        }
+        Ok(())
     }
 }
 

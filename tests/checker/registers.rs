@@ -76,8 +76,8 @@ struct Done {
     heard_us: Option<u64>,
 }
 
-/// States that a search looks at before it gives up on a key. A real violation is found at once:
-/// what takes long has many unanswered operations.
+/// States that a search looks at before it gives up on a key: what takes long has many unanswered
+/// operations. A key that was given up is counted, not taken for right.
 const STATES_MAX: usize = 300_000;
 
 /// All registers.
@@ -175,7 +175,10 @@ fn search(done: &[Done]) -> Search {
         let left = || (placed.done_below..done.len()).filter(|place| !placed.has(*place));
         let first_heard_us =
             left().filter_map(|place| done[place].heard_us).min().unwrap_or(u64::MAX);
-        for place in left().take_while(|place| done[*place].asked_us <= first_heard_us) {
+        let next: Vec<usize> =
+            left().take_while(|place| done[*place].asked_us <= first_heard_us).collect();
+        // The earliest is tried first, so it is pushed last.
+        for place in next.into_iter().rev() {
             let Done { action, heard_us, .. } = done[place];
             let Some(register) = action.apply(placed.register) else { continue };
             if heard_us.is_none() && register == placed.register {

@@ -26,6 +26,8 @@ struct Scan {
     seen: BTreeSet<u32>,
     /// What the next step sends; `None`: it is over.
     cursor: Option<String>,
+    /// The connection that gave the cursor: its node must know it.
+    given_on: Option<u64>,
 }
 
 /// All keys that are there to be scanned, and all scans.
@@ -42,9 +44,13 @@ pub struct Scans {
 impl Scans {
     /// Begins a scan; returns its number.
     pub fn begin(&mut self, group: u32, now_us: u64) -> usize {
-        let scan =
-            Scan { group, asked_us: now_us, seen: BTreeSet::new(), cursor: Some("0".to_owned()) };
-        self.scans.push(scan);
+        self.scans.push(Scan {
+            group,
+            asked_us: now_us,
+            seen: BTreeSet::new(),
+            cursor: Some("0".to_owned()),
+            given_on: None,
+        });
         self.scans.len() - 1
     }
 
@@ -127,11 +133,18 @@ impl Scans {
 
     /// A step that was not answered is sent again with the same cursor: a repeated cursor goes on
     /// from the same place.
-    pub fn heard_step(&mut self, scan: usize, outcome: &Outcome, heard_us: u64) -> Checked<()> {
+    pub fn heard_step(
+        &mut self,
+        scan: usize,
+        outcome: &Outcome,
+        heard_us: u64,
+        connection: u64,
+    ) -> Checked<()> {
         let Outcome::Reply(reply) = outcome else { return Ok(()) };
         let group = self.scans[scan].group;
         if let Reply::Error(error) = reply {
-            if !error.contains("cursor") {
+            let known = self.scans[scan].given_on == Some(connection);
+            if !error.contains("cursor") || known {
                 return violation("replies", format!("SCAN got {error}"));
             }
             self.scans[scan].cursor = None;
@@ -160,11 +173,26 @@ impl Scans {
         let cursor = String::from_utf8_lossy(cursor).into_owned();
         if cursor != "0" {
             self.scans[scan].cursor = Some(cursor);
+            self.scans[scan].given_on = Some(connection);
             return Ok(());
         }
         self.scans[scan].cursor = None;
         self.completed += 1;
         self.check(scan, heard_us)
+    }
+
+    /// A key whose setter was refused was not seen by any scan.
+    pub fn check_refused(&self) -> Checked<()> {
+        for (number, Scan { group, seen, .. }) in self.scans.iter().enumerate() {
+            let refused = |member: &&u32| {
+                self.lives.get(&(*group, **member)).is_some_and(|life| life.refused)
+            };
+            if let Some(member) = seen.iter().find(refused) {
+                let what = format!("scan {number} saw {member}, whose setter was refused");
+                return violation("refused is not applied", what);
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, scan: usize, ended_us: u64) -> Checked<()> {
@@ -214,7 +242,7 @@ fn what_was_there_comes_once_and_what_was_not_never() {
         let scan = scans.begin(0, 4);
         scans.ask_delete(0, 3, 5);
         for (cursor, members) in steps {
-            scans.heard_step(scan, &reply(cursor, members), 6)?;
+            scans.heard_step(scan, &reply(cursor, members), 6, 1)?;
         }
         Checked::Ok(())
     };

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
 use crate::answers::Ticket;
+use crate::checker::history::Op;
 use crate::checker::operation::{elements, heard, list_key, requests};
 use crate::checker::{Conversation, Heard, Kind, Role, Violation};
 use crate::machine::node_of_address;
@@ -58,6 +59,11 @@ impl Client {
     pub fn waits(&self) -> bool {
         !self.pending.is_empty()
     }
+}
+
+/// Always an update: service is back when these are acknowledged.
+fn is_append(kind: &Kind) -> bool {
+    matches!(kind, Kind::Append { .. } | Kind::AppendBoth { .. } | Kind::ReadAppend { .. })
 }
 
 fn encode(requests: &[Vec<Bytes>], out: &mut BytesMut) {
@@ -149,11 +155,12 @@ impl World {
 
     fn client_hears(&mut self, op: usize, heard: Heard) {
         let client = self.history.ops[op].client;
-        let role = self.clients[client].conversation.role;
         let seats = self.plan.seats;
         let result = match &heard {
             Heard::Reply(_) => {
-                self.acknowledged_since_heal += u64::from(self.healed && role == Role::Main);
+                let Op { kind, asked_us, .. } = &self.history.ops[op];
+                let after = self.healed && *asked_us > self.plan.faults_us;
+                self.acknowledged_since_heal += u64::from(after && is_append(kind));
                 2
             }
             Heard::Refused { master: Some(address) } => {

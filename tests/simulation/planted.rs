@@ -15,7 +15,7 @@ use crate::runner::run;
 /// Seeds within which each bug must be found.
 const SEEDS_MAX: u64 = 400;
 
-const BUGS: [Bug; 34] = [
+const BUGS: [Bug; 35] = [
     Bug::HalfSyncedOutranks,
     Bug::WipedNodeVotes,
     Bug::VoteBeforeSync,
@@ -39,6 +39,7 @@ const BUGS: [Bug; 34] = [
     Bug::LeaseEndIgnored,
     Bug::ViewOfEarlierMastership,
     Bug::NewMasterTakesItsWallTime,
+    Bug::ClockSlewsAtOnce,
     Bug::ExpiryByReadersClock,
     Bug::WatchComparedEarly,
     Bug::ReplyOfClockItemSent,
@@ -107,6 +108,7 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         | Bug::RefusesWhatWasProposed => {
             plan.at_least(Fault::Partition, 1.0).at_least(Fault::Pause, 1.0)
         }
+        Bug::ClockSlewsAtOnce => plan.at_least(Fault::WallJump, 1.0),
         Bug::NewMasterTakesItsWallTime => {
             plan.at_least(Fault::Kill, 1.0).at_least(Fault::WallJump, 1.0)
         }

@@ -19,6 +19,9 @@ pub struct Done {
     pub simulated_us: u64,
     pub operations: usize,
     pub acknowledged: usize,
+    /// Registers whose search for an order was given up.
+    pub undecided: usize,
+    pub scans: usize,
     trace: String,
     plan: String,
 }
@@ -78,6 +81,8 @@ pub fn run_traced(plan: Plan, live: bool) -> Done {
         simulated_us: world.now_us,
         operations: world.history.ops.len(),
         acknowledged: world.history.ops.iter().filter(replied).count(),
+        undecided: world.history.registers.undecided,
+        scans: world.history.scans.completed,
         trace: if world.violation.is_some() { world.trace.text() } else { String::new() },
         failure: world.violation.take(),
         plan: plan_text,
@@ -95,6 +100,7 @@ pub fn run_many(
     let ended = AtomicU64::new(0);
     let simulated_us = AtomicU64::new(0);
     let operations = AtomicU64::new(0);
+    let (undecided, scans) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     let work = || {
         while at_most.is_none_or(|at_most| started.elapsed() < at_most) {
@@ -105,6 +111,8 @@ pub fn run_many(
             let done = run(plan(seed));
             simulated_us.fetch_add(done.simulated_us, Ordering::Relaxed);
             operations.fetch_add(done.acknowledged as u64, Ordering::Relaxed);
+            undecided.fetch_add(done.undecided as u64, Ordering::Relaxed);
+            scans.fetch_add(done.scans as u64, Ordering::Relaxed);
             if done.failure.is_some() {
                 println!("{}", done.report());
                 failed.lock().expect("no holder panics").push(seed);
@@ -126,12 +134,15 @@ pub fn run_many(
     failed.sort_unstable();
     println!(
         "{count} seeds from {} on: {} failed; {seconds:.0} s, {:.1} seeds/s, {:.0} simulated \
-         cluster-minutes per minute, {} operations with a reply",
+         cluster-minutes per minute, {} operations with a reply, {} scans to their end, {} registers \
+         undecided",
         seeds.start,
         failed.len(),
         count as f64 / seconds,
         minutes / (seconds / 60.0),
-        operations.into_inner()
+        operations.into_inner(),
+        scans.into_inner(),
+        undecided.into_inner()
     );
     failed
 }

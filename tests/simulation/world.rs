@@ -149,8 +149,11 @@ pub struct World {
     pub applied: Vec<(Ballot, u64)>,
     /// The furthest log clock applied anywhere.
     pub clock_ms: u64,
-    /// By how much the log's clock was ahead of true time at most, in ms, and when.
-    pub clock_ahead: (i64, u64),
+    /// By how much the log's clock was ahead of true time when a master last may have set it, and
+    /// when that was, in ms.
+    pub clock_base: Option<(i64, i64)>,
+    /// The log's clock and true time, in ms, when the present master was first seen.
+    pub reign_clock: Option<(Ballot, i64, i64)>,
     /// The ballots whose leaders may have set the clock by their own: nobody who must have elected
     /// them had kept time.
     pub timeless: std::collections::BTreeSet<Ballot>,
@@ -193,7 +196,8 @@ impl World {
             violation: None,
             applied: Vec::new(),
             clock_ms: 0,
-            clock_ahead: (0, 0),
+            clock_base: None,
+            reign_clock: None,
             timeless: Default::default(),
             incarnations: Default::default(),
             acknowledged_since_heal: 0,
@@ -394,9 +398,10 @@ impl World {
         let elected = leads && process.led != status.ballot;
         if elected {
             process.led = status.ballot;
-            self.note_election(node, status.ballot);
+            let electors_time_ms = process.driver.electors_time_ms();
+            self.note_election(node, status.ballot, electors_time_ms);
         }
-        if leads {
+        if status.role == arakoon::node::Role::Master {
             let stamp_ms = (clock_us / 1000) as i64 + status.stamp_offset_ms;
             self.check_clock(status.ballot, stamp_ms);
         }
@@ -414,31 +419,46 @@ impl World {
         self.end_if_stopped(node);
     }
 
-    /// With so many others that kept time, one of them is in every quorum.
-    fn note_election(&mut self, node: usize, ballot: Ballot) {
+    /// Whether a leader may set the log's clock by its own: none of those who elected it had kept
+    /// time. With so many others that did, one of them is in every quorum.
+    fn note_election(&mut self, node: usize, ballot: Ballot, electors_time_ms: u64) {
         let keeps = |machine: &&Machine| {
             let keeps = machine.process.as_ref().is_some_and(|it| it.driver.keeps_time());
             machine.node != node && keeps
         };
         let keepers = self.machines.iter().filter(keeps).count();
-        let others_in_quorum = self.plan.seats / 2;
-        if keepers + others_in_quorum < self.plan.seats {
+        if electors_time_ms == 0 {
+            if keepers + self.plan.seats / 2 >= self.plan.seats {
+                let what = format!("{ballot} was elected as if nobody had kept time");
+                self.violate("the log's clock", what);
+            }
             self.timeless.insert(ballot);
         }
     }
 
-    /// A leader's idea of the log's clock keeps to true time but for the slewing towards its wall
-    /// clock, which may be wrong by an hour. It may jump there when nobody could have kept time.
+    /// A master's idea of the log's clock keeps to true time but for the slewing towards its wall
+    /// clock, by a tenth, which may be wrong by an hour: within each reign, and upwards over all of
+    /// them since the last master that may have set it.
     fn check_clock(&mut self, ballot: Ballot, stamp_ms: i64) {
-        let ahead_ms = stamp_ms - (self.now_us / 1000) as i64;
-        let (most_ms, at_us) = self.clock_ahead;
-        let slewed_ms = ((self.now_us - at_us) / 8_000) as i64;
-        if ahead_ms > most_ms + slewed_ms + 1_000 && !self.timeless.contains(&ballot) {
-            let what = format!("{ballot} puts it {} ms too far", ahead_ms - most_ms);
+        let now_ms = (self.now_us / 1000) as i64;
+        let ahead_ms = stamp_ms - now_ms;
+        if self.reign_clock.is_none_or(|(of, ..)| of != ballot) {
+            self.reign_clock = Some((ballot, stamp_ms, now_ms));
+            if self.timeless.contains(&ballot) || self.clock_base.is_none() {
+                self.clock_base = Some((ahead_ms, now_ms));
+            }
+        }
+        let Some((_, first_ms, since_ms)) = self.reign_clock else { return };
+        let (passed_ms, gone_ms) = (now_ms - since_ms, stamp_ms - first_ms);
+        if (gone_ms - passed_ms).abs() > passed_ms / 8 + 20 {
+            let what = format!("it went {gone_ms} ms in {passed_ms} ms under {ballot}");
             self.violate("the log's clock", what);
         }
-        if ahead_ms > most_ms {
-            self.clock_ahead = (ahead_ms, self.now_us);
+        let Some((base_ms, since_ms)) = self.clock_base else { return };
+        let limit_ms = base_ms + (now_ms - since_ms) / 8 + 1_000;
+        if ahead_ms > limit_ms {
+            let what = format!("{ballot} has it {} ms too far", ahead_ms - limit_ms);
+            self.violate("the log's clock", what);
         }
     }
 
