@@ -267,7 +267,7 @@ impl World {
     /// The session goes on soon. What it reads is at times what is there already now.
     fn plan_turn(&mut self, node: usize, connection: usize) {
         let (now_us, life) = (self.now_us, self.machines[node].life);
-        let looks_now = self.rng.u8(..10) == 0;
+        let looks_now = self.chance(self.plan.early_views);
         let machine = &mut self.machines[node];
         let clock_us = machine.clock.now_us(now_us);
         let Some(process) = &mut machine.process else { return };
@@ -281,7 +281,7 @@ impl World {
             let requests = end.requests.len();
             Box::new(EarlierView { view: process.store.freeze(), stamp_ms, requests })
         });
-        let delay_us = self.delay_us(2_000);
+        let delay_us = self.delay_us(self.plan.turn_us_max);
         self.after(delay_us, Event::Serve { node, life, connection, earlier });
     }
 

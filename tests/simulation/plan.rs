@@ -118,6 +118,10 @@ pub struct Plan {
     /// How often a step of a head's way to another node is its last: a process dies, a disk fails
     /// or a machine loses power there.
     pub head_interrupts: f64,
+    /// How often a session reads what was there when its turn was planned, not when it comes.
+    pub early_views: f64,
+    /// How long a session waits for its turn at most.
+    pub turn_us_max: u64,
     /// Layers that wait for a view go to a file when they are large.
     pub spills: bool,
     #[cfg(feature = "planted-bugs")]
@@ -167,6 +171,8 @@ impl Plan {
             cache_bytes: [0, 2 << 10, 32 << 20][rng.usize(..3)],
             head_chunk_bytes: [700, 16 << 10, 1 << 20][rng.usize(..3)],
             head_interrupts: [0.0, 0.02, 0.2][rng.usize(..3)],
+            early_views: 0.1,
+            turn_us_max: 2_000,
             spills: rng.u8(..4) == 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,
@@ -205,6 +211,14 @@ impl Plan {
             network.late = [0.001, 0.02, 0.2][rng.usize(..3)];
             network.late_us_max = [20_000, 300_000, 3_000_000][rng.usize(..3)];
         }
+    }
+
+    /// These faults only, and a network that loses nothing.
+    #[cfg(feature = "planted-bugs")]
+    pub fn only(mut self, rates: &[(Fault, f64)]) -> Plan {
+        self.rates = rates.to_vec();
+        (self.network.loss, self.network.repeat, self.network.late) = (0.0, 0.0, 0.0);
+        self
     }
 
     /// The rate of a fault is at least this.

@@ -71,16 +71,22 @@ fn plan(seed: u64, bug: Bug) -> Plan {
             plan.at_least(Fault::Wipe, 1.0).at_least(Fault::Partition, 1.0)
         }
         Bug::VoteBeforeSync => plan.at_least(Fault::DiskStall, 1.0),
-        Bug::AcceptedBeforeDisk | Bug::PromiseBeforeDisk | Bug::BallotReused => {
+        Bug::AcceptedBeforeDisk => plan.at_least(Fault::DiskStall, 1.0),
+        Bug::PromiseBeforeDisk | Bug::BallotReused => {
+            plan.lease_us = 100_000;
             plan.sync_us_max = 20_000;
-            plan.at_least(Fault::DiskStall, 1.0)
-                .at_least(Fault::PowerOne, 2.0)
-                .at_least(Fault::PowerAll, 0.5)
+            plan.restart_us_max = 20_000;
+            plan.only(&[
+                (Fault::DiskStall, 1.0),
+                (Fault::SlowDisk, 1.0),
+                (Fault::Partition, 3.0),
+                (Fault::PowerOne, 4.0),
+            ])
         }
         Bug::NoWaitAfterRestart => {
             plan.lease_us = 2_000_000;
             plan.restart_us_max = 20_000;
-            plan.at_least(Fault::Kill, 1.0).at_least(Fault::Partition, 1.0)
+            plan.only(&[(Fault::Kill, 3.0), (Fault::Partition, 1.5)])
         }
         Bug::LeaseFromAnswer => {
             plan.lease_us = 200_000;
@@ -88,7 +94,14 @@ fn plan(seed: u64, bug: Bug) -> Plan {
             plan.network.late_us_max = 300_000;
             plan.at_least(Fault::Partition, 1.0)
         }
-        Bug::AnswersBeforeEstablished | Bug::ViewOfEarlierMastership => {
+        Bug::ViewOfEarlierMastership => {
+            plan.clients = 7;
+            plan.think_us = 3_000;
+            plan.early_views = 0.5;
+            plan.turn_us_max = 50_000;
+            plan.at_least(Fault::HandOver, 3.0)
+        }
+        Bug::AnswersBeforeEstablished => {
             plan.apply_us_max = 10_000;
             plan.at_least(Fault::HandOver, 2.0).at_least(Fault::Kill, 0.5)
         }

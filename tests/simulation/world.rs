@@ -395,14 +395,21 @@ impl World {
         process.driver.step(clock_us, inputs, &mut collector);
         let status = process.driver.status().clone();
         let leads = process.driver.replica().is_leader();
+        let keeps_time = process.driver.keeps_time();
         let elected = leads && process.led != status.ballot;
         if elected {
             process.led = status.ballot;
             let electors_time_ms = process.driver.electors_time_ms();
             self.note_election(node, status.ballot, electors_time_ms);
         }
+        let stamp_ms = (clock_us / 1000) as i64 + status.stamp_offset_ms;
+        // Its first entry is applied: what it made of the clock counts, for others as well.
+        if leads && keeps_time && self.timeless.contains(&status.ballot) {
+            let (ahead_ms, now_ms) = (stamp_ms - (now_us / 1000) as i64, (now_us / 1000) as i64);
+            let before_ms = self.clock_base.map_or(i64::MIN, |(before_ms, _)| before_ms);
+            self.clock_base = Some((before_ms.max(ahead_ms), now_ms));
+        }
         if status.role == arakoon::node::Role::Master {
-            let stamp_ms = (clock_us / 1000) as i64 + status.stamp_offset_ms;
             self.check_clock(status.ballot, stamp_ms);
         }
         self.trace.mix(status.last.0 << 20 ^ status.chosen.0 ^ status.ballot.round << 40);
@@ -444,9 +451,6 @@ impl World {
         let ahead_ms = stamp_ms - now_ms;
         if self.reign_clock.is_none_or(|(of, ..)| of != ballot) {
             self.reign_clock = Some((ballot, stamp_ms, now_ms));
-            if self.timeless.contains(&ballot) || self.clock_base.is_none() {
-                self.clock_base = Some((ahead_ms, now_ms));
-            }
         }
         let Some((_, first_ms, since_ms)) = self.reign_clock else { return };
         let (passed_ms, gone_ms) = (now_ms - since_ms, stamp_ms - first_ms);
