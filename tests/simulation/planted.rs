@@ -74,19 +74,16 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         Bug::AcceptedBeforeDisk => plan.at_least(Fault::DiskStall, 1.0),
         Bug::PromiseBeforeDisk | Bug::BallotReused => {
             plan.lease_us = 100_000;
-            plan.sync_us_max = 20_000;
+            plan.sync_us_max = 100_000;
             plan.restart_us_max = 20_000;
-            plan.only(&[
-                (Fault::DiskStall, 1.0),
-                (Fault::SlowDisk, 1.0),
-                (Fault::Partition, 3.0),
-                (Fault::PowerOne, 4.0),
-            ])
+            plan.clients = 7;
+            plan.think_us = 3_000;
+            plan.only(&[(Fault::SlowDisk, 1.0), (Fault::Partition, 6.0), (Fault::PowerOne, 8.0)])
         }
         Bug::NoWaitAfterRestart => {
             plan.lease_us = 2_000_000;
             plan.restart_us_max = 20_000;
-            plan.only(&[(Fault::Kill, 3.0), (Fault::Partition, 1.5)])
+            plan.only(&[(Fault::Kill, 6.0), (Fault::Partition, 3.0)])
         }
         Bug::LeaseFromAnswer => {
             plan.lease_us = 200_000;
