@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use arakoon::command::batch;
 use arakoon::server::{Session, Shared, Step, Submission};
 use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_set, vec};
@@ -82,6 +83,20 @@ fn a_command_and_a_transaction_stay_below_32_mib() {
     }
     assert!(is_error(&client.ask(&[b"EXEC"]), "EXECABORT"));
     assert_eq!(client.ask(&[b"EXISTS", b"a"]), Reply::Integer(0));
+}
+
+#[test]
+fn a_malformed_assertion_in_the_log_undoes_its_transaction() {
+    // No session queues one any more.
+    let mut client = Client::new();
+    let args = |line: &str| line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
+    let calls: [Vec<Bytes>; 2] = [args("set a 9"), args("ak.assert a version x")];
+    let mut items = BytesMut::new();
+    batch::encode_transaction(&mut items, &[], calls.iter().map(|call| (0, &call[..])));
+    let replies = client.node.propose(Submission { items: items.freeze(), count: 1 });
+    let replies = replies.expect("it is applied");
+    assert!(is_error(&replies[0], "index-place"), "{replies:?}");
+    assert_eq!(client.ask(&[b"GET", b"a"]), Reply::Null);
 }
 
 #[test]
