@@ -9,7 +9,6 @@ use resp::Reply;
 
 use super::assertions::is_assertion;
 use super::batch::{Batch, BatchError, Call, Item, Watch};
-use super::outcome::is_failed_assertion;
 use super::table::{self, Kind};
 use crate::store::keyspace::Keyspace;
 use crate::store::{RowsMut, StoreError};
@@ -90,7 +89,7 @@ pub fn apply_batch(
     })
 }
 
-/// All commands or, when a watched key has changed or an assertion does not hold, none. Any other
+/// All commands or, when a watched key has changed or an assertion answers an error, none. Any other
 /// command that fails does not keep the others from being run.
 fn transaction(
     keyspace: &mut Keyspace,
@@ -113,7 +112,7 @@ fn transaction(
     let mut replies = Vec::with_capacity(calls.len());
     for call in calls {
         let reply = run(keyspace, call)?;
-        if is_failed_assertion(&reply) {
+        if asserts(call) && matches!(reply, Reply::Error(_)) {
             keyspace.undo_part();
             return Ok(reply);
         }

@@ -1,7 +1,8 @@
 //! Guards: what must hold for a transaction to be run, and what makes it so.
 //!
 //! In a transaction an assertion that does not hold undoes everything before it, and EXEC answers
-//! its error. Alone it is a read.
+//! its error; so does one that answers any other error. A malformed one is not queued. Alone it is
+//! a read.
 
 use bytes::Bytes;
 use resp::Reply;
@@ -11,7 +12,7 @@ use super::parse::{SYNTAX, check_pair, integer_argument, is, shown};
 use super::ranges::bounds;
 use super::strings::string_of;
 use super::table::{Keys, Spec, read_kind, write_kind};
-use crate::store::keyspace::{Keyspace, Stored, Type, Version, View};
+use crate::store::keyspace::{KeyRange, Keyspace, Stored, Type, Version, View};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -83,9 +84,18 @@ pub static COMMANDS: &[Spec] = &[
     },
 ];
 
-/// Whether a command undoes its transaction when it fails.
+/// Whether a command undoes its transaction when it answers an error, whatever error it is.
 pub fn is_assertion(spec: &Spec) -> bool {
     matches!(spec.name, "ak.assert" | "ak.assertrange")
+}
+
+/// Refuses an assertion that is malformed, before its transaction is run. Other commands pass.
+pub fn check_assertion(spec: &Spec, args: &[Bytes]) -> Result<(), Reply> {
+    match spec.name {
+        "ak.assert" => Expected::parse(&args[2..]).map(drop),
+        "ak.assertrange" => range_of_call(args).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn failed(key: &[u8]) -> Failure {
@@ -141,12 +151,17 @@ fn assert_key(view: &View, args: &[Bytes]) -> Outcome {
     if holds { Ok(Reply::OK) } else { Err(failed(key)) }
 }
 
-fn assert_range(view: &View, args: &[Bytes]) -> Outcome {
+fn range_of_call(args: &[Bytes]) -> Result<KeyRange, Reply> {
     let range = bounds(&args[1], &args[2])?;
     let count = integer_argument(&args[4])?;
-    if !is(&args[3], "KEYS") || usize::try_from(count) != Ok(args.len() - 5) {
-        return Err(SYNTAX.into());
+    match is(&args[3], "KEYS") && usize::try_from(count) == Ok(args.len() - 5) {
+        true => Ok(range),
+        false => Err(SYNTAX),
     }
+}
+
+fn assert_range(view: &View, args: &[Bytes]) -> Outcome {
+    let range = range_of_call(args)?;
     let mut expected: Vec<&Bytes> = args[5..].iter().collect();
     expected.sort_unstable();
     expected.dedup();

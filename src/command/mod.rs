@@ -11,6 +11,7 @@ pub mod assertions;
 pub mod batch;
 pub mod bitfield;
 pub mod bits;
+pub mod charge;
 pub mod compare;
 pub mod connection;
 pub mod counters;

@@ -31,11 +31,6 @@ impl From<StoreError> for Failure {
 /// First word of the error of an assertion that does not hold.
 pub const ASSERT_FAILED: &str = "ASSERTFAILED";
 
-/// Whether an assertion answered that it does not hold: then the transaction it is in is undone.
-pub fn is_failed_assertion(reply: &Reply) -> bool {
-    matches!(reply, Reply::Error(text) if text.starts_with(ASSERT_FAILED))
-}
-
 /// Turns a refusal into the reply it is.
 pub fn settle(outcome: Outcome) -> Result<Reply, StoreError> {
     match outcome {

@@ -222,6 +222,12 @@ impl<'a> DeadlineOptions<'a> {
 /// A database's number.
 pub fn parse_db(argument: &[u8]) -> Result<u8, Reply> {
     let number = integer_argument(argument)?;
+    if i32::try_from(number).is_err() {
+        let (least, most) = (i32::MIN, i32::MAX);
+        return Err(Reply::error(format!(
+            "ERR value is out of range, value must between {least} and {most}"
+        )));
+    }
     let db = u8::try_from(number).ok().filter(|db| usize::from(*db) < DATABASES);
     db.ok_or_else(|| Reply::error("ERR DB index is out of range"))
 }

@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::parse::{SYNTAX, integer_argument, is};
 use super::table::{Keys, Spec, read_kind, write_kind};
 use crate::store::keyspace::{
-    KeyRange, Keyspace, REMOVALS_MAX, Removed, Type, Version, View, next_key,
+    BOUND_BYTES_MAX, KeyRange, Keyspace, REMOVALS_MAX, Removed, Type, Version, View, next_key,
 };
 
 /// The rows of this file.
@@ -138,6 +138,10 @@ fn delete_range(keyspace: &mut Keyspace, range: KeyRange) -> Outcome {
     match keyspace.remove_range(range, AT_ONCE_ROWS_MAX)? {
         Removed::Now(count) => Ok(Reply::Integer(count as i64)),
         Removed::Later(version) => Ok(counted_later(version)),
+        Removed::BoundTooLong => Err(Reply::error(format!(
+            "ERR the range is large, so its bounds must be at most {BOUND_BYTES_MAX} bytes each"
+        ))
+        .into()),
         Removed::Refused => Err(Reply::error(format!(
             "TRYAGAIN {REMOVALS_MAX} large ranges are being deleted already"
         ))

@@ -25,6 +25,8 @@ pub struct Submission {
     pub items: Bytes,
     /// How many.
     pub count: u32,
+    /// What their results may come to, in bytes, see `command::charge`.
+    pub charge: usize,
     /// When the request was read whole, by the boot clock.
     pub read_at_us: u64,
     /// Takes the outcome.

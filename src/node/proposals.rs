@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::environment::{Submission, Waiter};
 use super::refusal::Refusal;
 use crate::command::batch;
+use crate::command::charge::ENTRY_CHARGE_MAX;
 use crate::paxos::Position;
 use crate::planted::{Bug, plants};
 
@@ -73,13 +74,16 @@ impl Proposals {
     /// Seals the next batch; `None` when nothing waits.
     pub fn next_batch(&mut self, stamp_ms: u64, seed: u64) -> Option<(Bytes, Vec<Waiter>, u64)> {
         let (mut items, mut waiters) = (Vec::new(), Vec::new());
-        let (mut bytes, mut count, mut deadline_us) = (0, 0, u64::MAX);
+        let (mut bytes, mut charge, mut count, mut deadline_us) = (0, 0, 0, u64::MAX);
         while let Some(submission) = self.queue.front() {
-            if bytes > 0 && bytes + submission.items.len() > BATCH_BYTES_MAX {
+            let full = bytes + submission.items.len() > BATCH_BYTES_MAX
+                || charge + submission.charge > ENTRY_CHARGE_MAX;
+            if bytes > 0 && full {
                 break;
             }
             let submission = self.queue.pop_front().expect("front was there");
             bytes += submission.items.len();
+            charge += submission.charge;
             count += submission.count;
             deadline_us = deadline_us.min(submission.read_at_us + self.answer_within_us);
             waiters.push(Waiter { count: submission.count, respond: Some(submission.respond) });
@@ -144,5 +148,22 @@ impl Proposals {
         for submission in self.queue.drain(..) {
             (submission.respond)(Err(refusal.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_closed_when_its_results_could_be_large() {
+        let mut proposals = Proposals::new(1_000_000);
+        for charge in [100 << 20, 40 << 20, 24 << 20, 1, 0] {
+            let items = Bytes::from_static(b"item");
+            let respond = Box::new(|_| ());
+            proposals.enqueue(Submission { items, count: 1, charge, read_at_us: 0, respond });
+        }
+        let mut next = || proposals.next_batch(0, 0).map(|(_, waiters, _)| waiters.len());
+        assert_eq!([next(), next(), next(), next()], [Some(1), Some(2), Some(2), None]);
     }
 }

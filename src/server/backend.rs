@@ -51,6 +51,8 @@ pub struct Submission {
     pub items: Bytes,
     /// How many.
     pub count: u32,
+    /// What their results may come to, in bytes, see `command::charge`.
+    pub charge: usize,
 }
 
 /// What a node is to its clients.

@@ -350,12 +350,13 @@ impl ConnectionHandler for SessionHandler {
             Step::Pause(pause) => {
                 connection::Step::Wait(Ticket::Pause(Box::pin(tokio::time::sleep(pause))))
             }
-            Step::Submit(Submission { items, count }) => {
+            Step::Submit(Submission { items, count, charge }) => {
                 let (sender, receiver) = oneshot::channel();
                 let answers = self.backend.answers.clone();
                 self.backend.handle.submit(node::Submission {
                     items,
                     count,
+                    charge,
                     read_at_us: self.backend.handle.boot_us(),
                     respond: Box::new(move |outcome| answers.push(sender, outcome)),
                 });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use arakoon::command::batch;
 use arakoon::server::{Session, Shared, Step, Submission};
 use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_set, vec};
@@ -85,6 +86,20 @@ fn a_command_and_a_transaction_stay_below_32_mib() {
 }
 
 #[test]
+fn a_malformed_assertion_in_the_log_undoes_its_transaction() {
+    // No session queues one any more.
+    let mut client = Client::new();
+    let args = |line: &str| line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
+    let calls: [Vec<Bytes>; 2] = [args("set a 9"), args("ak.assert a version x")];
+    let mut items = BytesMut::new();
+    batch::encode_transaction(&mut items, &[], calls.iter().map(|call| (0, &call[..])));
+    let replies = client.node.propose(Submission { items: items.freeze(), count: 1, charge: 0 });
+    let replies = replies.expect("it is applied");
+    assert!(is_error(&replies[0], "index-place"), "{replies:?}");
+    assert_eq!(client.ask(&[b"GET", b"a"]), Reply::Null);
+}
+
+#[test]
 fn a_deep_pipeline_becomes_submissions_of_bounded_size() {
     let mut client = Client::new();
     let value = Bytes::from(vec![b'x'; 1000]);
@@ -98,6 +113,35 @@ fn a_deep_pipeline_becomes_submissions_of_bounded_size() {
         assert!(submission.items.len() < (1 << 20) + 1100, "{}", submission.items.len());
     }
     assert_eq!(submissions.iter().map(|submission| submission.count).sum::<u32>(), 5000);
+}
+
+#[test]
+fn small_writes_with_large_results_do_not_share_an_entry() {
+    let mut client = Client::new();
+    let words = |line: String| line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
+    let setrange = |key| Request { arguments: words(format!("SETRANGE k{key} 16777000 x")) };
+    let (submissions, _) = client.send((0..10).map(setrange).collect());
+    let counts: Vec<u32> = submissions.iter().map(|submission| submission.count).collect();
+    assert_eq!(counts, [5, 5]);
+    assert_eq!(client.ask(&[b"MULTI"]), Reply::OK);
+    for place in 0..33 {
+        let reply = client.ask(&[b"APPEND", b"k0", b"x"]);
+        assert_eq!(is_error(&reply, "536870912"), place == 32, "{reply:?}");
+    }
+    assert!(is_error(&client.ask(&[b"EXEC"]), "EXECABORT"));
+}
+
+#[test]
+fn a_large_removal_has_short_bounds() {
+    let mut client = Client::new();
+    let set = |key: usize| Request {
+        arguments: vec![Bytes::from("SET"), Bytes::from(key.to_string()), Bytes::from("1")],
+    };
+    client.send((0..1100).map(set).collect());
+    let bound = [b"[".to_vec(), vec![b'z'; 70_000]].concat();
+    assert!(is_error(&client.ask(&[b"AK.DELRANGE", b"-", &bound]), "bounds"));
+    assert_eq!(client.ask(&[b"DBSIZE"]), Reply::Integer(1100));
+    assert_eq!(client.ask(&[b"AK.DELRANGE", b"[99", &bound]), Reply::Integer(11));
 }
 
 fn scan(client: &mut Client, cursor: &[u8], count: &[u8]) -> (Bytes, Vec<Bytes>) {

@@ -336,8 +336,11 @@ impl World {
     ) {
         let ticket = Ticket { connection, read_at_us, asked_at_us: self.now_us };
         let respond = self.answers.respond(ticket);
-        let arakoon::server::Submission { items, count } = submission;
-        self.input(node, Input::Submission(Submission { items, count, read_at_us, respond }));
+        let arakoon::server::Submission { items, count, charge } = submission;
+        self.input(
+            node,
+            Input::Submission(Submission { items, count, charge, read_at_us, respond }),
+        );
     }
 
     /// The outcome of a submission reaches its session.

@@ -35,6 +35,7 @@ use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
 use super::{Backend, Refusal, Shared, Submission};
 use crate::command::batch::{self, Item, Items, Watch};
+use crate::command::charge::{ENTRY_CHARGE_MAX, charge};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
 use crate::command::ranges::answers_later;
@@ -107,6 +108,8 @@ pub struct Session {
     watches: Vec<Watch>,
     items: BytesMut,
     count: u32,
+    /// What the results of the items may come to.
+    charge: usize,
     gathered: Vec<Gathered>,
     /// The submission that is out.
     submitted: Option<Submission>,
@@ -150,6 +153,7 @@ impl Session {
             watches: Vec::new(),
             items: BytesMut::new(),
             count: 0,
+            charge: 0,
             gathered: Vec::new(),
             submitted: None,
             retry: None,
@@ -239,7 +243,8 @@ impl Session {
             if self.count == 0 && out.len() >= OUTPUT_TURN_BYTES {
                 return Step::Idle;
             }
-            if self.items.len() >= SUBMISSION_BYTES_MAX || self.gathered.len() >= GATHERED_MAX {
+            let large = self.items.len() >= SUBMISSION_BYTES_MAX || self.charge >= ENTRY_CHARGE_MAX;
+            if large || self.gathered.len() >= GATHERED_MAX {
                 return self.submit();
             }
             if out.len() >= OUTPUT_TURN_BYTES {
@@ -251,7 +256,9 @@ impl Session {
 
     fn submit(&mut self) -> Step {
         assert!(self.count > 0, "client {} waits for nothing", self.id);
-        let submission = Submission { items: self.items.split().freeze(), count: self.count };
+        let charge = std::mem::take(&mut self.charge);
+        let items = self.items.split().freeze();
+        let submission = Submission { items, count: self.count, charge };
         self.count = 0;
         self.submitted = Some(submission.clone());
         Step::Submit(submission)
@@ -425,6 +432,7 @@ impl Session {
         batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);
         self.count += 1;
+        self.charge += charge(spec, args);
         self.gathered.push(Gathered::Item);
         if answers_later(spec) { Taken::Submit } else { Taken::Done }
     }

@@ -10,9 +10,10 @@ use resp::Reply;
 
 use super::read::NoResult;
 use super::{Gathered, Session, Taken};
+use crate::command::assertions::{check_assertion, is_assertion};
 use crate::command::batch;
+use crate::command::charge::{TRANSACTION_CHARGE_MAX, charge};
 use crate::command::connection::Connection;
-use crate::command::outcome::is_failed_assertion;
 use crate::command::parse::{check_command, command_bytes, parse_db};
 use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
@@ -25,6 +26,8 @@ use crate::store::keyspace::View;
 pub(super) struct Transaction {
     queue: Vec<Queued>,
     bytes: usize,
+    /// What the results may come to.
+    charge: usize,
     /// A command could not be queued: EXEC will refuse.
     pub(super) aborted: bool,
 }
@@ -91,7 +94,10 @@ impl Session {
         let permitted = permitted
             .map_err(|refusal| refusal.reply(spec.keys_of(args).next().map(|key| &key[..])));
         transaction.bytes += command_bytes(args);
-        match permitted.and_then(|()| check_command(transaction.bytes)) {
+        transaction.charge += charge(spec, args);
+        let permitted = permitted.and_then(|()| check_command(transaction.bytes));
+        let permitted = permitted.and_then(|()| check_charge(transaction.charge));
+        match permitted.and_then(|()| check_assertion(spec, args)) {
             Ok(()) => {
                 // Copies, so that the requests' whole buffers are not kept.
                 let args = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
@@ -154,6 +160,7 @@ impl Session {
             }
             watches.clear();
         }
+        self.charge += transaction.charge;
         let levels = transaction.queue.iter().map(|queued| queued.spec.level(&queued.args));
         batch::encode_level(&mut self.items, levels.max().unwrap_or(1));
         if all_writes {
@@ -213,7 +220,7 @@ impl Session {
     /// The reply of an EXEC whose transaction was applied.
     pub(super) fn finish_transaction(&mut self, layout: Layout, reply: Reply) -> Reply {
         let Reply::Array(applied) = reply else {
-            // A watched key had changed, or an assertion does not hold: nothing was run, so nothing was selected.
+            // A watched key had changed, or an assertion failed: nothing was run or selected.
             self.unselect(&layout);
             return reply;
         };
@@ -278,7 +285,11 @@ impl Session {
         match result {
             Ok(None) => self.emit(Reply::NullArray, out),
             Ok(Some(replies)) => {
-                let failed = replies.iter().flatten().find(|reply| is_failed_assertion(reply));
+                let mut replied = transaction.queue.iter().zip(&replies);
+                let failed = replied.find_map(|(queued, reply)| {
+                    let error = reply.as_ref().filter(|reply| matches!(reply, Reply::Error(_)));
+                    error.filter(|_| is_assertion(queued.spec))
+                });
                 if let Some(failed) = failed {
                     return self.emit(failed.clone(), out);
                 }
@@ -315,6 +326,16 @@ impl Session {
     ) -> Taken {
         let key = transaction.queue.iter().find_map(Queued::first_key);
         self.emit(refusal.reply(key), out)
+    }
+}
+
+fn check_charge(bytes: usize) -> Result<(), Reply> {
+    match bytes <= TRANSACTION_CHARGE_MAX {
+        true => Ok(()),
+        false => Err(Reply::error(format!(
+            "ERR the results of the transaction could be {bytes} bytes, the limit is \
+             {TRANSACTION_CHARGE_MAX}"
+        ))),
     }
 }
 

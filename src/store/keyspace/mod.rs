@@ -34,7 +34,7 @@ mod writer;
 pub use header::{HEADER_BYTES, Header, Stored, Type, Version};
 pub use meta::{DATABASES, Database, Meta, earliest_deadline};
 pub use range::{KeyRange, after_prefix, next_key};
-pub use removals::{REMOVALS_MAX, Removal};
+pub use removals::{BOUND_BYTES_MAX, REMOVALS_MAX, Removal};
 pub use removing::Removed;
 pub use view::View;
 pub use writer::Keyspace;

@@ -26,6 +26,9 @@ const FORMAT: u8 = 1;
 
 /// Unfinished removals there may be at once: every read compares keys with all of them.
 pub const REMOVALS_MAX: usize = 64;
+/// Longest bound of a removal that is not done at once: all removals stand in the head, and a row of
+/// it is limited. All nodes must have the same number.
+pub const BOUND_BYTES_MAX: usize = 64 << 10;
 /// Between one step and the next of all removals, so that others' updates have most of the time.
 pub const STEP_EVERY_MS: u64 = 10;
 /// How long the count of a finished removal is kept.

@@ -1,12 +1,14 @@
 //! Deleting ranges of keys, at once or by a removal whose rows go later.
 
-use super::removals::{KEPT_MS, REMOVALS_MAX, Removal, hider};
+use super::removals::{BOUND_BYTES_MAX, KEPT_MS, REMOVALS_MAX, Removal, hider};
 use super::{Header, KeyRange, Keyspace, PREFIX_BYTES, Version, key_row, next_key};
 use crate::store::StoreError;
 
 /// How a range was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
+    /// Nothing was done: there are many rows, and a bound is longer than [`BOUND_BYTES_MAX`].
+    BoundTooLong,
     /// So many keys were there.
     Now(u64),
     /// Nobody sees the keys any more; they are counted by the removal of this version.
@@ -42,6 +44,10 @@ impl Keyspace<'_> {
                 }
             }
             return Ok(Removed::Now(removed));
+        }
+        let end_bytes = range.end.as_ref().map_or(0, Vec::len);
+        if range.first.len().max(end_bytes) > BOUND_BYTES_MAX {
+            return Ok(Removed::BoundTooLong);
         }
         if self.unfinished().count() >= REMOVALS_MAX {
             return Ok(Removed::Refused);

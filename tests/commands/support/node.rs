@@ -92,7 +92,7 @@ impl OneNode {
     pub fn propose_clock(&self) {
         let mut items = BytesMut::new();
         batch::encode_clock(&mut items);
-        let submission = Submission { items: items.freeze(), count: 1 };
+        let submission = Submission { items: items.freeze(), count: 1, charge: 0 };
         // Refused when the test says so; then no clock advances.
         let _ = self.propose(submission);
     }
