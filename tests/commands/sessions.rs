@@ -125,7 +125,7 @@ fn small_writes_with_large_results_do_not_share_an_entry() {
     assert_eq!(counts, [5, 5]);
     assert_eq!(client.ask(&[b"MULTI"]), Reply::OK);
     for place in 0..33 {
-        let reply = client.ask(&[b"APPEND", b"k0", b"x"]);
+        let reply = client.ask(&[b"RENAME", b"k0", b"k1"]);
         assert_eq!(is_error(&reply, "536870912"), place == 32, "{reply:?}");
     }
     assert!(is_error(&client.ask(&[b"EXEC"]), "EXECABORT"));

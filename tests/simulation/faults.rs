@@ -212,7 +212,7 @@ impl World {
             true => disk.truncate(&segments[chosen], offset),
             false => disk.flip_bit(&segments[chosen], offset, bit),
         };
-        self.machines[node].damaged = done;
+        self.machines[node].damaged |= done;
         self.note(node, "log damaged", (offset, u64::from(bit)));
     }
 

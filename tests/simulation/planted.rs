@@ -13,7 +13,7 @@ use crate::plan::{Fault, Plan};
 use crate::runner::run;
 
 /// Seeds within which each bug must be found.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 800;
 
 const BUGS: [Bug; 35] = [
     Bug::HalfSyncedOutranks,
@@ -74,11 +74,14 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         Bug::AcceptedBeforeDisk => plan.at_least(Fault::DiskStall, 1.0),
         Bug::PromiseBeforeDisk | Bug::BallotReused => {
             plan.lease_us = 100_000;
-            plan.sync_us_max = 100_000;
+            plan.sync_us_max = 20_000;
             plan.restart_us_max = 20_000;
-            plan.clients = 7;
-            plan.think_us = 3_000;
-            plan.only(&[(Fault::SlowDisk, 1.0), (Fault::Partition, 6.0), (Fault::PowerOne, 8.0)])
+            plan.only(&[
+                (Fault::DiskStall, 1.0),
+                (Fault::SlowDisk, 1.0),
+                (Fault::Partition, 3.0),
+                (Fault::PowerOne, 4.0),
+            ])
         }
         Bug::NoWaitAfterRestart => {
             plan.lease_us = 2_000_000;
