@@ -133,6 +133,8 @@ pub struct World {
     pub now_us: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
+    /// The sequence number of the event that happens now.
+    current: u64,
     pub machines: Vec<Machine>,
     /// Until when messages from one node to another are lost.
     pub blocked_until_us: Vec<Vec<u64>>,
@@ -183,6 +185,7 @@ impl World {
             now_us: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
+            current: 0,
             blocked_until_us: vec![vec![0; plan.seats]; plan.seats],
             durable: vec![Default::default(); plan.seats],
             machines,
@@ -283,6 +286,7 @@ impl World {
             }
             let Some(Reverse(scheduled)) = self.queue.pop() else { break };
             self.now_us = scheduled.at_us;
+            self.current = scheduled.sequence;
             self.happen(scheduled.event);
         }
         self.now_us = self.now_us.max(end_us);
@@ -315,8 +319,10 @@ impl World {
                 return self.miss(event);
             }
             if machine.paused_until_us > self.now_us {
-                let at_us = machine.paused_until_us;
-                return self.at(at_us, event);
+                // In its old place among what comes at that time: bytes must not overtake others.
+                let (at_us, sequence) = (machine.paused_until_us, self.current);
+                self.queue.push(Reverse(Scheduled { at_us, sequence, event }));
+                return;
             }
         }
         match event {
