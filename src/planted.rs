@@ -72,6 +72,14 @@ pub enum Bug {
     IndexBehindRows,
     /// A head says that it is one entry further than its rows.
     HeadAheadOfItsRows,
+    /// A head says that it is two entries behind its rows: who catches up by it applies them again.
+    HeadBehindItsRows,
+    /// What stays unanswered is not sent again.
+    UnansweredNotResent,
+    /// A follower is sent everything at once, however much is on its way to it.
+    WindowIgnored,
+    /// A lease counts as handed back whoever says so.
+    ReleaseFromAnybody,
     /// A head that is found at the start counts as durable although its name may not be.
     HeadNameNotSynced,
     /// A failed sync is tried again and then believed.

@@ -171,7 +171,8 @@ impl HeadDirectory {
         let Position { index, ballot } = frozen.entry.position();
         let meta = HeadMeta {
             cluster_id: self.cluster_id.clone(),
-            index: index.0 + u64::from(plants(Bug::HeadAheadOfItsRows)),
+            index: index.0 + u64::from(plants(Bug::HeadAheadOfItsRows))
+                - 2 * u64::from(plants(Bug::HeadBehindItsRows)),
             ballot: HeadBallot {
                 round: ballot.round,
                 node: ballot.node.0,

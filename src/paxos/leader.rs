@@ -104,6 +104,8 @@ pub struct FollowerStatus {
     pub silent_us: u64,
     /// It lacks more than the log holds.
     pub behind: bool,
+    /// Bytes of entries sent to it and not answered.
+    pub in_flight_bytes: usize,
 }
 
 impl Replica {
@@ -242,6 +244,9 @@ impl Replica {
     fn resend(&mut self) {
         let now_us = self.now_us;
         let Role::Leader(leading) = &mut self.role else { return };
+        if plants(Bug::UnansweredNotResent) {
+            return;
+        }
         for progress in &mut leading.progress {
             let Some(oldest) = progress.in_flight.front().copied() else { continue };
             let patience_us = self.settings.resend_entries_us(progress.in_flight_bytes);
@@ -542,6 +547,7 @@ impl Replica {
             votes: progress.votes && self.is_member(progress.node, progress.incarnation),
             silent_us: self.now_us - progress.heard_at_us,
             behind: progress.behind,
+            in_flight_bytes: progress.in_flight_bytes,
         };
         leading.progress.iter().map(status).collect()
     }
@@ -563,7 +569,9 @@ impl Progress {
                 self.in_flight.is_empty() && now_us >= waiting_until_us
             }
             Flow::Stream => {
-                self.in_flight.is_empty() || self.in_flight_bytes < settings.window_bytes_max
+                self.in_flight.is_empty()
+                    || self.in_flight_bytes < settings.window_bytes_max
+                    || plants(Bug::WindowIgnored)
             }
         }
     }

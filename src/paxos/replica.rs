@@ -304,7 +304,11 @@ impl Replica {
             }
             Message::Behind { ballot, adopted } => self.on_behind(from, ballot, adopted),
             // Only who holds a ballot can say that it is over.
-            Message::Release { ballot } if ballot.node == from => self.on_release(ballot),
+            Message::Release { ballot }
+                if ballot.node == from || plants(Bug::ReleaseFromAnybody) =>
+            {
+                self.on_release(ballot);
+            }
             Message::Nominate { ballot } if ballot.node == from => self.on_nominate(ballot),
             Message::Release { .. } | Message::Nominate { .. } => {}
         }

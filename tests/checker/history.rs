@@ -220,7 +220,9 @@ impl History {
                     Some(vec![(('o', *key), Access::Read(1))])
                 }
             },
-            (Kind::Keys { group }, Reply::Array(keys)) => once_seen(*group, keys),
+            (Kind::Keys { group } | Kind::Range { group }, Reply::Array(keys)) => {
+                once_seen(*group, keys)
+            }
             _ => None,
         })
     }

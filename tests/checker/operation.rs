@@ -63,6 +63,10 @@ pub enum Kind {
     Keys {
         group: u32,
     },
+    /// AK.RANGE over the same.
+    Range {
+        group: u32,
+    },
     /// SET of a register to the operation's number.
     Put {
         key: u32,
@@ -221,6 +225,10 @@ pub fn requests(op: usize, kind: &Kind) -> Vec<Vec<Bytes>> {
         Kind::SetAbsent { key } => one(call("SET", [once_key(*key), text(op), text("NX")])),
         Kind::GetOnce { key } => one(call("GET", [once_key(*key)])),
         Kind::Keys { group } => one(call("KEYS", [text(format!("once{group}:*"))])),
+        Kind::Range { group } => {
+            let bounds = [text(format!("[once{group}:")), text(format!("(once{group};"))];
+            one(call("AK.RANGE", bounds))
+        }
         Kind::Put { key } => one(call("SET", [register(*key), text(op)])),
         Kind::Look { key } => one(call("GET", [register(*key)])),
         Kind::Exchange { key } => one(call("GETSET", [register(*key), text(op)])),

@@ -88,7 +88,8 @@ impl Workload {
             15..18 => Kind::Watch { key: rng.u32(..2) },
             18 => Kind::SetAbsent { key: once },
             19 => Kind::GetOnce { key: once },
-            20 => Kind::Keys { group },
+            20 if rng.bool() => Kind::Keys { group },
+            20 => Kind::Range { group },
             21 | 22 => Kind::SetExpiring { ttl_ms: rng.u64(1..3_000) },
             23 => match history.expiring.len() {
                 0 => Kind::SetExpiring { ttl_ms: rng.u64(1..3_000) },

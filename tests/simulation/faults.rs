@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use arakoon::disk::Disk;
-use arakoon::node::Input;
 use arakoon::node::recovery::StartError;
-use arakoon::paxos::Incarnation;
+use arakoon::node::{Input, NodeMessage};
+use arakoon::paxos::{Incarnation, Message};
 use arakoon::store::MemoryEngine;
 use arakoon::transaction_log::LogError;
 
@@ -95,6 +95,7 @@ impl World {
                 self.machines[node].stalled_until_us = self.now_us + us;
             }
             Fault::HandOver => self.input(node, Input::HandOver),
+            Fault::Forgery => self.forge(node),
             Fault::CutClient => {
                 let client = self.rng.usize(..self.clients.len());
                 self.cut_client(client);
@@ -137,6 +138,24 @@ impl World {
             machine.durable = arakoon::paxos::DurableState::default();
             machine.damaged = false;
         }
+    }
+
+    /// That the leader's ballot is over, from one who cannot know, or from nobody.
+    fn forge(&mut self, to: usize) {
+        let Some(process) = self.process(to) else { return };
+        let ballot = process.driver.replica().state().promised;
+        let from = self.rng.usize(..=self.plan.seats);
+        if from == to || from == usize::from(ballot.node.0) {
+            return;
+        }
+        let machine = self.machines.get(from).and_then(|machine| machine.process.as_ref());
+        let incarnation = machine.map_or(Incarnation(1), |process| process.incarnation);
+        let message = match self.rng.bool() {
+            true => Message::Release { ballot },
+            false => Message::Nominate { ballot },
+        };
+        let message = NodeMessage::Paxos(message);
+        self.after(1, Event::Deliver { to, from, incarnation, message });
     }
 
     /// A step of a head's way is this process's last, perhaps halfway through.
@@ -453,5 +472,6 @@ fn name(fault: Fault) -> &'static str {
         Fault::LoseDirectory => "FAULT directory lost",
         Fault::HandOver => "FAULT hand over",
         Fault::CutClient => "FAULT client cut off",
+        Fault::Forgery => "FAULT forgery",
     }
 }

@@ -29,6 +29,8 @@ impl World {
         if let Err(error) = process.log.append_all(&saves) {
             return self.fail(node, error.to_string());
         }
+        let entries = saves.iter().flat_map(|save| &save.entries);
+        let largest = entries.map(|entry| entry.value.size_bytes()).max().unwrap_or(0);
         for save in saves {
             process.saves.push_back(PendingSave {
                 id: save.id,
@@ -37,6 +39,7 @@ impl World {
                 state: save.state,
             });
         }
+        self.entry_bytes_max = self.entry_bytes_max.max(largest);
         self.begin_sync(node);
     }
 

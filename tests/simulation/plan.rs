@@ -48,9 +48,11 @@ pub enum Fault {
     HandOver,
     /// A client's connection breaks.
     CutClient,
+    /// A message says something of a ballot that is not its sender's, or comes from no seat.
+    Forgery,
 }
 
-pub const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 20] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::PowerOne,
@@ -70,6 +72,7 @@ pub const FAULTS: [Fault; 19] = [
     Fault::LoseDirectory,
     Fault::HandOver,
     Fault::CutClient,
+    Fault::Forgery,
 ];
 
 /// How the network treats messages.

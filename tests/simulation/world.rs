@@ -163,6 +163,8 @@ pub struct World {
     pub durable: Vec<std::collections::BTreeMap<u64, Ballot>>,
     pub incarnations: std::collections::BTreeSet<u64>,
     pub acknowledged_since_heal: u64,
+    /// The largest entry that any node ever logged.
+    pub entry_bytes_max: usize,
     /// Of layers that were spilled; gone with this.
     _spilled: Option<tempfile::TempDir>,
 }
@@ -204,6 +206,7 @@ impl World {
             timeless: Default::default(),
             incarnations: Default::default(),
             acknowledged_since_heal: 0,
+            entry_bytes_max: 0,
             _spilled: spilled,
             plan,
         };
@@ -421,6 +424,11 @@ impl World {
         self.trace.mix(status.last.0 << 20 ^ status.chosen.0 ^ status.ballot.round << 40);
         for effect in collector.effects {
             self.perform(node, effect);
+        }
+        let chunk_bytes = self.plan.chunk_bytes.max(self.entry_bytes_max);
+        let limit_bytes = self.plan.window_bytes + chunk_bytes;
+        if let Some(over) = status.followers.iter().find(|it| it.in_flight_bytes > limit_bytes) {
+            self.violate("bounded window", format!("{over:?}, limit {limit_bytes}"));
         }
         if let Some((index, other)) = status.head_mismatch {
             self.violate("head hashes", format!("n{} differs from {other} at {index}", node + 1));
