@@ -25,6 +25,8 @@ pub struct View<'a> {
     /// Unfinished ones of this database.
     removals: Vec<Removal>,
     due: Cell<bool>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 impl<'a> View<'a> {
@@ -52,7 +54,8 @@ impl<'a> View<'a> {
         let (now_ms, due) = (now_ms.max(clock_ms), Cell::new(false));
         let here = |removal: &&Removal| removal.space == database.space && removal.finished_ms == 0;
         let removals = removals.iter().filter(here).cloned().collect();
-        View { rows, database, clock_ms, now_ms, seed, removals, due }
+        let (hits, misses) = (Cell::new(0), Cell::new(0));
+        View { rows, database, clock_ms, now_ms, seed, removals, due, hits, misses }
     }
 
     /// What anything random is derived from: the same for the same entry on every node.
@@ -78,6 +81,18 @@ impl<'a> View<'a> {
 
     /// The key, if it is there.
     pub fn find(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let found = self.look_up(key)?;
+        let count = if found.is_some() { &self.hits } else { &self.misses };
+        count.set(count.get() + 1);
+        Ok(found)
+    }
+
+    /// How many keys [`View::find`] found, and missed.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
+    fn look_up(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
         let Some(row) = with_key_row(self.database.space, key, |row| self.rows.get(row))? else {
             return Ok(None);
         };
@@ -87,7 +102,7 @@ impl<'a> View<'a> {
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
     pub fn version(&self, key: &[u8]) -> Result<Version, StoreError> {
-        Ok(self.find(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
+        Ok(self.look_up(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
     }
 
     /// Visits the keys of a range, ascending or, when `reverse`, descending, until `visit` returns
