@@ -207,6 +207,8 @@ static SETTINGS: &[Setting] = &[
     fixed("maxmemory", zero),
     fixed("maxmemory-clients", zero),
     fixed("maxmemory-policy", |_| "noeviction".to_owned()),
+    // Nothing is evicted, so nothing is looked at for it.
+    fixed("maxmemory-samples", zero),
     fixed("min-replicas-to-write", replicas_to_write),
     fixed("min-slaves-to-write", replicas_to_write),
     fixed("no-appendfsync-on-rewrite", no),

@@ -172,9 +172,10 @@ impl Shared {
         clients.values().filter(blocked).count()
     }
 
-    /// Clients connected now.
+    /// Clients connected now, but for those that were told to go.
     pub fn clients_connected(&self) -> usize {
-        self.clients.lock().len()
+        let stays = |client: &&ClientInfo| !client.signals.killed.load(Ordering::SeqCst);
+        self.clients.lock().values().filter(stays).count()
     }
 
     /// Clients that ever connected.
