@@ -67,6 +67,10 @@ pub enum Event {
     DiskFreed {
         node: usize,
     },
+    /// A pause ends, if no later one goes on.
+    PauseEnds {
+        node: usize,
+    },
     ClientNext {
         client: usize,
     },
@@ -314,6 +318,25 @@ impl World {
         }
     }
 
+    /// A node stands still; a pause within another does not end it sooner.
+    pub fn pause(&mut self, node: usize, us: u64) {
+        let machine = &mut self.machines[node];
+        let until_us = machine.paused_until_us.max(self.now_us + us);
+        machine.paused_until_us = until_us;
+        machine.paused_lately_us = until_us;
+        self.at(until_us, Event::PauseEnds { node });
+    }
+
+    /// A pause ends, perhaps before its time. What was held keeps its place before what comes now:
+    /// bytes must not overtake others.
+    pub fn end_pause(&mut self, node: usize) {
+        let at_us = self.now_us;
+        self.machines[node].paused_until_us = 0;
+        for (sequence, event) in std::mem::take(&mut self.machines[node].held) {
+            self.queue.push(Reverse(Scheduled { at_us, sequence, event }));
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         if let Some((node, life)) = World::target(&event) {
             let machine = &self.machines[node];
@@ -322,9 +345,7 @@ impl World {
                 return self.miss(event);
             }
             if machine.paused_until_us > self.now_us {
-                // In its old place among what comes at that time: bytes must not overtake others.
-                let (at_us, sequence) = (machine.paused_until_us, self.current);
-                self.queue.push(Reverse(Scheduled { at_us, sequence, event }));
+                self.machines[node].held.push((self.current, event));
                 return;
             }
         }
@@ -358,6 +379,10 @@ impl World {
             }
             Event::Fault(fault) => self.strike(fault),
             Event::DiskFreed { node } => self.free_disk(node),
+            Event::PauseEnds { node } if self.machines[node].paused_until_us <= self.now_us => {
+                self.end_pause(node);
+            }
+            Event::PauseEnds { .. } => {}
             Event::ClientNext { client } => self.next_ops(client),
             Event::ClientTimeout { client, round } => self.client_gives_up(client, round),
             Event::Connect { node, connection } => self.accept(node, connection),
