@@ -269,8 +269,9 @@ impl Driver {
             NodeMessage::Paxos(message) => {
                 self.replica.receive(self.now_us, from, incarnation, message);
             }
-            NodeMessage::Stamp { stamp_ms } => {
-                if self.replica.leader() == Some(from) {
+            NodeMessage::Stamp { ballot, stamp_ms } => {
+                let follows = self.replica.leader() == Some(from);
+                if follows && ballot == self.replica.state().promised {
                     self.clock.hear(stamp_ms, self.now_us);
                 }
             }
@@ -514,10 +515,10 @@ impl Driver {
         if self.established() && self.now_us >= self.stamp_sent_at_us + self.settings.heartbeat_us()
         {
             self.stamp_sent_at_us = self.now_us;
-            let stamp_ms = self.stamp_ms();
+            let (ballot, stamp_ms) = (self.replica.state().promised, self.stamp_ms());
             for seat in (0..self.settings.seats as u8).map(NodeId) {
                 if seat != self.settings.node {
-                    environment.send(seat, NodeMessage::Stamp { stamp_ms });
+                    environment.send(seat, NodeMessage::Stamp { ballot, stamp_ms });
                 }
             }
         }

@@ -279,8 +279,16 @@ impl Replica {
             }
             Message::Prepare { ballot } => self.on_prepare(from, ballot),
             Message::Promise { ballot, accepted, last, base, chosen, time_ms } => {
-                let node = from;
-                let promise = Promised { node, incarnation, accepted, last, base, chosen, time_ms };
+                let promise = Promised {
+                    node: from,
+                    incarnation,
+                    accepted,
+                    last,
+                    base,
+                    chosen,
+                    time_ms,
+                    heard_us: self.now_us,
+                };
                 self.on_promise(ballot, promise);
             }
             Message::Reject { ballot, promised } => self.on_reject(ballot, promised),
