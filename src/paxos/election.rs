@@ -88,7 +88,8 @@ impl Replica {
                 }
             }
         }
-        if self.now_us >= self.election_at_us && self.willing() && !self.state.members.is_empty() {
+        let founded = !self.state.members.is_empty();
+        if self.now_us >= self.election_at_us && founded && !self.catching_up && self.willing() {
             self.canvass();
         }
     }

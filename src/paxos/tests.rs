@@ -146,6 +146,27 @@ fn a_life_below_one_that_was_never_admitted_is_told_so() {
     assert_eq!(events, [Event::Outlived { above: Incarnation(9) }]);
 }
 
+/// The simulator found it: a node with thousands of entries to apply was elected, and no one served
+/// until it had applied them, although others had.
+#[test]
+fn a_node_that_catches_up_does_not_stand() {
+    let mut replica = founded(1);
+    replica.set_catching_up(true);
+    let canvasses = |replica: &mut Replica, from_us: u64| {
+        let times = (from_us..from_us + 20 * LEASE_US).step_by(10_000);
+        times
+            .flat_map(|now_us| {
+                replica.tick(now_us);
+                settle(replica, now_us)
+            })
+            .any(|(_, message)| matches!(message, Message::Canvass { .. }))
+    };
+    assert!(!canvasses(&mut replica, 0));
+    assert_eq!(willing(&mut replica, 20 * LEASE_US, NodeId(0)), Some(true), "it votes");
+    replica.set_catching_up(false);
+    assert!(canvasses(&mut replica, 20 * LEASE_US));
+}
+
 /// Taking over a long log takes time, which the clock that an elector kept must not lose.
 #[test]
 fn the_time_that_electors_kept_goes_on_while_their_log_is_adopted() {

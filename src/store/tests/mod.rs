@@ -2,8 +2,8 @@
 //! an engine that is believed only when it may be.
 
 mod draining;
+mod files;
 mod random;
-mod sled;
 mod trust;
 
 use std::collections::BTreeMap;
