@@ -168,3 +168,33 @@ fn compare(rows: &dyn Rows, state: &Model, random: &mut fastrand::Rng, seed: u64
         assert_eq!(found, expected, "seed {seed}, reverse {reverse}");
     }
 }
+
+#[test]
+fn an_entry_scans_its_own_changes_as_they_come_and_go() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a", "d"]);
+    let mut entry = store.entry();
+    let shown = |entry: &EntryRows, reverse| {
+        let mut names = String::new();
+        entry
+            .scan(&row(1, ""), Some(&row(2, "")), reverse, &mut |row, _| {
+                names.push_str(&String::from_utf8_lossy(&row[4..]));
+                true
+            })
+            .unwrap();
+        names
+    };
+    entry.put(row(1, "c"), Bytes::new());
+    assert_eq!(shown(&entry, false), "acd");
+    entry.put(row(1, "b"), Bytes::new());
+    entry.delete(row(1, "d"));
+    assert_eq!(shown(&entry, true), "cba");
+    entry.begin_part();
+    entry.put(row(1, "x"), Bytes::new());
+    entry.put(row(1, "d"), Bytes::new());
+    entry.delete(row(1, "c"));
+    assert_eq!(shown(&entry, false), "abdx");
+    entry.undo_part();
+    assert_eq!(shown(&entry, false), "abc");
+    entry.commit(store.applied() + 1);
+}
