@@ -165,12 +165,12 @@ impl Backend for NodeBackend {
         let waiting = self.long_reads.fetch_add(1, Ordering::SeqCst);
         let result = match waiting < LONG_READS_MAX {
             // The other connections of this thread go on elsewhere.
-            true => Ok(tokio::task::block_in_place(|| {
+            true => tokio::task::block_in_place(|| {
                 let _turn = self.long_read.lock();
-                let view = self.handle.store().freeze();
+                let view = self.handle.store().freeze_if_ready().ok_or(Refusal::Loading)?;
                 read(&view);
-                view.applied()
-            })),
+                Ok(view.applied())
+            }),
             false => Err(Refusal::TryAgain("too many long reads wait already".into())),
         };
         self.long_reads.fetch_sub(1, Ordering::SeqCst);

@@ -13,7 +13,7 @@ use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
 use super::rows::{Rows, RowsMut, StoreError};
 use super::shared::Shared;
-use super::view::clamp;
+use super::view::{clamp, present};
 
 /// The changes of one log entry over the state before it. Dropped without a commit, it leaves
 /// nothing behind.
@@ -88,6 +88,7 @@ impl Rows for EntryRows {
         }
         let maps = std::iter::once(LayerRef::Entry(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
+        let visit = &mut present(visit);
         let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
         self.shared.distrust_damage(scanned)
     }

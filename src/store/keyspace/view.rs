@@ -11,8 +11,8 @@ use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_
 use crate::planted::{Bug, plants};
 use crate::store::{Rows, StoreError};
 
-/// Gets a key, its header, its value and whether it is there.
-type VisitRow<'a> = dyn FnMut(&[u8], &Header, &Bytes, bool) -> bool + 'a;
+/// Gets a key and, if it is there, its header and value.
+type VisitRow<'a> = dyn FnMut(&[u8], Option<(&Header, &Bytes)>) -> bool + 'a;
 
 /// One database as it was after some log entry.
 ///
@@ -156,8 +156,8 @@ impl<'a> View<'a> {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Header, &Bytes) -> bool,
     ) -> Result<(), ReadError> {
-        let visit = &mut |key: &[u8], header: &Header, value: &Bytes, there: bool| {
-            !there || visit(key, header, value)
+        let visit = &mut |key: &[u8], found: Option<(&Header, &Bytes)>| {
+            found.is_none_or(|(header, value)| visit(key, header, value))
         };
         self.scan_rows(range, reverse, visit)
     }
@@ -171,8 +171,9 @@ impl<'a> View<'a> {
         visit: &mut dyn FnMut(&[u8], &Header, &Bytes) -> bool,
     ) -> Result<Option<Bytes>, ReadError> {
         let (mut looked_at, mut last, mut more) = (0, Vec::new(), false);
-        let visit = &mut |key: &[u8], header: &Header, value: &Bytes, there: bool| {
-            if looked_at == rows_max || there && !visit(key, header, value) {
+        let visit = &mut |key: &[u8], found: Option<(&Header, &Bytes)>| {
+            let full = looked_at == rows_max;
+            if full || !found.is_none_or(|(header, value)| visit(key, header, value)) {
                 more = looked_at > 0;
                 return false;
             }
@@ -194,14 +195,15 @@ impl<'a> View<'a> {
     ) -> Result<(), ReadError> {
         let Some((from, to)) = range.rows(self.database.space) else { return Ok(()) };
         let mut failure = None;
-        self.rows.scan(&from, Some(&to), reverse, &mut |row, value| {
+        self.rows.scan_with_removed(&from, Some(&to), reverse, &mut |row, value| {
             let key = &row[PREFIX_BYTES..];
-            let header = self.spend(steps_of(value)).and_then(|()| Ok(Header::decode(value)?));
-            match header {
-                Ok(header) => {
-                    let there = self.is_there(key, &header);
-                    visit(key, &header, &value.slice(HEADER_BYTES..), there)
-                }
+            let found = self.spend(value.map_or(1, |value| steps_of(value))).and_then(|()| {
+                let Some(value) = value else { return Ok(None) };
+                let header = Header::decode(value)?;
+                Ok(self.is_there(key, &header).then(|| (header, value.slice(HEADER_BYTES..))))
+            });
+            match found {
+                Ok(found) => visit(key, found.as_ref().map(|(header, value)| (header, value))),
                 Err(error) => {
                     failure = Some(error);
                     false
