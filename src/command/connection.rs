@@ -1,5 +1,6 @@
 //! Commands that the connection's session answers itself; what they do is in `server::session`.
 
+use super::server::Server;
 use super::table::{Keys, Kind, Spec, Subcommand};
 
 /// Which of them.
@@ -33,6 +34,7 @@ pub enum Connection {
     Master,
     Progress,
     Stats,
+    Server(Server),
 }
 
 const fn row(
@@ -212,16 +214,16 @@ pub static COMMANDS: &[Spec] = &[
         Keys::NONE,
         &["loading", "stale"],
         ("server", "2.8.13"),
-        "Describes the commands: COUNT, DOCS, GETKEYS, INFO, LIST.",
+        "Describes the commands; bare: all of them.",
     ),
     row(
         "config",
         -2,
         Connection::Config,
         Keys::NONE,
-        &["admin", "noscript", "loading", "stale"],
+        &[],
         ("server", "2.0.0"),
-        "Answers settings under the names Redis has for them: GET.",
+        "Answers and changes settings under the names Redis has for them.",
     ),
     row(
         "info",

@@ -123,6 +123,7 @@ impl Driver {
             durable: Index(0),
             chosen: Index(0),
             applied: applied.index,
+            expired_keys: 0,
             base: Index(0),
             lease_until_us: 0,
             followers: Vec::new(),
@@ -259,6 +260,7 @@ impl Driver {
             Input::Collapsed(base) => self.replica.collapse(base.min(self.replica.chosen())),
             Input::DiskNearlyFull(full) => self.disk_nearly_full = full,
             Input::Stop => self.stopping_since_us = self.stopping_since_us.or(Some(now_us)),
+            Input::WriteHead => self.heads.want(self.replica.is_leader()),
             Input::HandOver => self.replica.hand_over("it was told to hand over"),
         }
     }
@@ -586,6 +588,7 @@ impl Driver {
             durable: self.replica.durable(),
             chosen: self.replica.chosen(),
             applied: self.applied.index,
+            expired_keys: self.applied.expired_keys,
             base: self.replica.base().index,
             lease_until_us: self.replica.lease_until_us(),
             followers: self.replica.followers(),

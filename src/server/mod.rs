@@ -7,18 +7,25 @@
 
 pub mod backend;
 pub mod connection;
+pub mod counters;
 pub mod cursors;
+pub mod histogram;
 pub mod info;
+pub mod latency;
 pub mod limits;
 pub mod listener;
 pub mod loading;
 pub mod node;
+pub mod parameters;
 mod pause;
+mod rates;
 pub mod refusal;
 pub mod registry;
+mod report;
 pub mod session;
-pub mod settings;
 pub mod shared;
+pub mod slowlog;
+pub mod ticker;
 
 #[cfg(test)]
 mod connection_tests;
