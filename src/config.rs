@@ -115,6 +115,8 @@ impl Allowed {
 pub enum EngineKind {
     /// sled 0.34.
     Sled,
+    /// fjall 3.
+    Fjall,
 }
 
 /// A config that cannot be used: where, and what to write instead.

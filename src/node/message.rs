@@ -13,6 +13,8 @@ pub enum NodeMessage {
     Paxos(paxos::Message),
     /// The master's clock; its receiver estimates the log's clock by it.
     Stamp {
+        /// Of its reign: a stamp that comes late, from an earlier one, sets no clock back.
+        ballot: paxos::Ballot,
         /// Milliseconds since the epoch.
         stamp_ms: u64,
     },

@@ -15,7 +15,7 @@ use crate::command::server::Server;
 use crate::command::table::{self, Spec};
 use crate::config::Allowed;
 use crate::server::{Backend, Refusal, info};
-use crate::store::keyspace::{HEADER_BYTES, View};
+use crate::store::keyspace::{HEADER_BYTES, ReadError, View};
 use crate::store::{Rows, StoreError};
 
 /// How soon SAVE looks again whether the head is there.
@@ -208,7 +208,7 @@ impl Session {
         let mut result = Ok(None);
         let read = |rows: &dyn Rows| -> Result<Option<usize>, StoreError> {
             let view = View::open(rows, self.db, 0, 0)?;
-            let found = view.find(key)?;
+            let found = view.find(key).map_err(ReadError::of_unlimited)?;
             Ok(found.map(|stored| key.len() + HEADER_BYTES + stored.header.size as usize))
         };
         let viewed = backend.with_rows(&mut |rows| result = read(rows));

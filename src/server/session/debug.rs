@@ -13,7 +13,7 @@ use super::help::{self, help};
 use super::{Session, Taken};
 use crate::command::parse::{integer, is, shown};
 use crate::server::Backend;
-use crate::store::keyspace::View;
+use crate::store::keyspace::{ReadError, View};
 
 /// The longest pause after which a sleeping connection looks whether it was killed.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -79,7 +79,8 @@ impl Session {
         let db = self.db;
         let mut found = Ok(None);
         let viewed = backend.with_rows(&mut |rows| {
-            found = View::open(rows, db, 0, 0).and_then(|view| view.find(key));
+            found = View::open(rows, db, 0, 0)
+                .and_then(|view| view.find(key).map_err(ReadError::of_unlimited));
         });
         let permitted = viewed.and_then(|index| backend.lease(index));
         if let Err(refusal) = permitted {
