@@ -44,7 +44,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 pub fn config_members(config: &Config) -> Vec<Member> {
     let member = |node: &crate::config::NodeConfig| Member {
         name: node.name.clone(),
-        client: node.client.clone(),
+        client: node.advertised().to_owned(),
     };
     config.nodes.iter().map(member).collect()
 }

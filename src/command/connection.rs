@@ -33,6 +33,14 @@ pub enum Connection {
     Master,
     Progress,
     Stats,
+    Cluster,
+    Asking,
+    Sentinel,
+    Failover,
+    Subscribe,
+    PSubscribe,
+    Unsubscribe,
+    PUnsubscribe,
 }
 
 const fn row(
@@ -50,6 +58,7 @@ const fn row(
 
 /// What CLIENT can be asked.
 pub static CLIENT: &[Subcommand] = &[
+    ("capa", -3),
     ("getname", 2),
     ("getredir", 2),
     ("help", 2),

@@ -10,8 +10,8 @@ use resp::Reply;
 
 use super::connection::Connection;
 use super::{
-    assertions, bitfield, bits, compare, connection, counters, dump, expiry, keys, lcs, moving,
-    multiple, object, parse, ranges, scan, set, strings,
+    assertions, bitfield, bits, compare, connection, counters, discovery, dump, expiry, keys, lcs,
+    moving, multiple, object, parse, ranges, scan, set, strings,
 };
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
@@ -144,8 +144,12 @@ impl Spec {
 pub type Subcommand = (&'static str, i32);
 
 /// The commands whose first argument says which command it is.
-static CONTAINERS: &[(&str, &[Subcommand])] =
-    &[("client", connection::CLIENT), ("object", object::SUBCOMMANDS)];
+static CONTAINERS: &[(&str, &[Subcommand])] = &[
+    ("client", connection::CLIENT),
+    ("cluster", discovery::CLUSTER),
+    ("object", object::SUBCOMMANDS),
+    ("sentinel", discovery::SENTINEL),
+];
 
 fn check_subcommand(
     container: &str,
@@ -206,6 +210,7 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
         expiry::COMMANDS,
         scan::COMMANDS,
         connection::COMMANDS,
+        discovery::COMMANDS,
     ];
     files.into_iter().flatten()
 }

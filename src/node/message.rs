@@ -27,6 +27,12 @@ pub enum NodeMessage {
     },
     /// A part of a head.
     HeadChunk(HeadChunk),
+    /// The sender wants to be the master: the leader of that ballot shall hand over to it. A node
+    /// of an older version drops it as no message.
+    AskForMastership {
+        /// Whose leader is asked.
+        ballot: paxos::Ballot,
+    },
 }
 
 /// Names one head: heads of one index have one hash on all nodes.

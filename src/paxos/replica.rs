@@ -401,6 +401,14 @@ impl Replica {
         }
     }
 
+    /// Microseconds since the leader that this node follows was heard; 0: it leads, or hears none.
+    pub fn leader_silent_us(&self) -> u64 {
+        match &self.role {
+            Role::Follower => self.following.silent_us(self.now_us, self.settings.lease_us),
+            _ => 0,
+        }
+    }
+
     /// Chosen or cached entries from `from`, for applying; `None`: read them from the log.
     pub fn cached_entries(&self, from: Index, bytes_max: usize) -> Option<Vec<Entry>> {
         self.log.cached(from, bytes_max)

@@ -1,11 +1,9 @@
-//! INFO, ROLE and HELLO: what a node tells about itself.
-
-use std::fmt::Write;
+//! INFO and HELLO: what a node tells about itself. ROLE and INFO's replication: [`super::replication`].
 
 use bytes::Bytes;
 use resp::{Protocol, Reply};
 
-use super::{NodeInfo, NodeRole, PeerInfo, Shared};
+use super::{NodeInfo, NodeRole, Shared, replication};
 use crate::command::parse::is;
 use crate::store::keyspace::Meta;
 
@@ -35,30 +33,17 @@ pub(super) fn hello(node: &NodeInfo, client: u64, protocol: Protocol) -> Reply {
     Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).to_vec())
 }
 
-/// ROLE's reply, with Redis' words for clients that act on them. Offsets are applied indexes.
-pub(super) fn role(node: &NodeInfo) -> Reply {
-    let text = |text: &str| Reply::Bulk(Bytes::copy_from_slice(text.as_bytes()));
-    if node.role == NodeRole::Master {
-        let peers = node.peers.iter().filter(|peer| peer.reachable).map(|peer| {
-            let (host, port) = host_and_port(&peer.address);
-            Reply::Array(vec![text(host), text(port), text(&peer.applied_index.to_string())])
-        });
-        let offset = Reply::Integer(node.applied_index as i64);
-        return Reply::Array(vec![text("master"), offset, Reply::Array(peers.collect())]);
-    }
-    let (host, port) = node.master_address.as_deref().map_or(("", "0"), host_and_port);
-    let state = if node.master_address.is_some() { "connected" } else { "connect" };
-    Reply::Array(vec![
-        text("slave"),
-        text(host),
-        Reply::Integer(port.parse().unwrap_or(0)),
-        text(state),
-        Reply::Integer(node.applied_index as i64),
-    ])
-}
-
-const SECTIONS: [&str; 8] =
-    ["server", "clients", "memory", "stats", "replication", "cpu", "keyspace", "arakoon"];
+const SECTIONS: [&str; 9] = [
+    "server",
+    "clients",
+    "memory",
+    "stats",
+    "replication",
+    "cpu",
+    "cluster",
+    "keyspace",
+    "arakoon",
+];
 
 /// INFO's text. `sections`: those asked for; none: all. `meta`: the keyspace, if the node has one.
 pub(super) fn text(
@@ -126,7 +111,8 @@ fn lines(section: &str, node: &NodeInfo, shared: &Shared, meta: Option<&Meta>) -
             add("total_connections_received", &shared.clients_ever());
             add("total_commands_processed", &shared.commands());
         }
-        "replication" => replication(node, &mut add),
+        "replication" => replication::section(node, &mut add),
+        "cluster" => add("cluster_enabled", &1),
         "cpu" => {
             add("used_cpu_sys", &seconds(node.cpu_system_us));
             add("used_cpu_user", &seconds(node.cpu_user_us));
@@ -156,32 +142,6 @@ fn lines(section: &str, node: &NodeInfo, shared: &Shared, meta: Option<&Meta>) -
         }
     }
     lines
-}
-
-fn replication(node: &NodeInfo, add: &mut dyn FnMut(&str, &dyn std::fmt::Display)) {
-    if node.role == NodeRole::Master {
-        add("role", &"master");
-        let reachable = node.peers.iter().filter(|peer| peer.reachable);
-        add("connected_slaves", &reachable.clone().count());
-        for (number, peer) in reachable.enumerate() {
-            let (host, port) = host_and_port(&peer.address);
-            let PeerInfo { applied_index, lag_entries, .. } = peer;
-            let mut value = format!("ip={host},port={port},state=online,offset={applied_index}");
-            // Writing to a string cannot fail.
-            let _ = write!(value, ",lag={lag_entries}");
-            add(&format!("slave{number}"), &value);
-        }
-    } else {
-        let (host, port) = node.master_address.as_deref().map_or(("", "0"), host_and_port);
-        add("role", &"slave");
-        add("master_host", &host);
-        add("master_port", &port);
-        add("master_link_status", &if node.master_address.is_some() { "up" } else { "down" });
-        add("slave_repl_offset", &node.applied_index);
-        add("slave_read_only", &1);
-        add("connected_slaves", &0);
-    }
-    add("master_repl_offset", &node.applied_index);
 }
 
 fn seconds(microseconds: u64) -> String {

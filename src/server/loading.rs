@@ -27,7 +27,7 @@ impl LoadingHandler {
             config.node(seat).name
         );
         for (seat, node) in config.nodes.iter().enumerate() {
-            let (name, client, peer) = (&node.name, &node.client, &node.peer);
+            let (name, client, peer) = (&node.name, node.advertised(), &node.peer);
             info += &format!("member{}:name={name},client={client},peer={peer}\r\n", seat + 1);
         }
         LoadingHandler { info: info.into() }

@@ -6,24 +6,33 @@
 //! or clock, so the simulator runs the very code that serves real clients.
 
 pub mod backend;
+pub mod cluster;
 pub mod connection;
 pub mod cursors;
+pub mod handover;
 pub mod info;
 pub mod limits;
 pub mod listener;
 pub mod loading;
+pub mod masters;
 pub mod node;
 mod pause;
 pub mod refusal;
 pub mod registry;
+mod replication;
+pub mod sentinel;
 pub mod session;
 pub mod settings;
 pub mod shared;
+mod strangers;
+pub mod subscriptions;
+pub mod topology;
 
 #[cfg(test)]
 mod connection_tests;
 
 pub use backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
+pub use handover::{HandOver, HandOverRefused, Target};
 pub use refusal::Refusal;
 pub use session::{Session, Step};
 pub use shared::Shared;

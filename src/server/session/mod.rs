@@ -12,6 +12,7 @@
 mod arakoon;
 mod client;
 mod counting;
+mod discovery;
 mod local;
 mod read;
 mod replies;
@@ -33,7 +34,7 @@ use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
 use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
-use super::{Backend, Refusal, Shared, Submission};
+use super::{Backend, Refusal, Shared, Submission, refusal};
 use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::charge::{ENTRY_CHARGE_MAX, charge};
 use crate::command::connection::Connection;
@@ -102,6 +103,8 @@ pub struct Session {
     db: u8,
     /// READONLY: reads this node's own state.
     read_only: bool,
+    /// CLIENT CAPA redirect: it follows REDIRECT.
+    redirects: bool,
     /// AK.ATLEAST: no state of an earlier index is read.
     at_least: u64,
     transaction: Option<Transaction>,
@@ -148,6 +151,7 @@ impl Session {
             protocol: Protocol::Resp2,
             db: 0,
             read_only: false,
+            redirects: false,
             at_least: 0,
             transaction: None,
             watches: Vec::new(),
@@ -339,7 +343,7 @@ impl Session {
                 Item::Clock | Item::Head => None,
             };
             let key = call.and_then(|call| first_key(&call.args));
-            self.send(&refusal.reply(key), out);
+            self.send(&self.refuse(refusal, key), out);
         }
     }
 
@@ -365,11 +369,18 @@ impl Session {
         if let Err(reply) = spec.check_arity(args) {
             return self.reject(Some(spec), reply, out);
         }
+        if self.only_listens() && !discovery::may_listener_say(spec) {
+            return self.emit(discovery::listener_may_not(spec), out);
+        }
         if let Some(left_ms) = self.held_ms(spec, backend) {
             if !self.gathered.is_empty() {
                 return Taken::Later;
             }
             return Taken::Pause(Duration::from_millis(left_ms.min(HELD_MS_MAX)));
+        }
+        if self.transaction.is_some() && discovery::is_subscription(spec) {
+            let text = format!("ERR {} is not allowed in transactions", spec.name.to_uppercase());
+            return self.reject(Some(spec), Reply::error(text), out);
         }
         if self.transaction.is_some() && !transaction::runs_at_once(spec) {
             return self.queue(spec, args, out, backend);
@@ -381,6 +392,9 @@ impl Session {
             Kind::Connection(Connection::Watch) => self.watch(args, out, backend),
             Kind::Connection(Connection::Wait) => self.wait(args, false, out, backend),
             Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
+            Kind::Connection(command) if discovery::is_subscription(spec) => {
+                self.subscription(command, args, out)
+            }
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
     }
@@ -424,7 +438,7 @@ impl Session {
     ) -> Taken {
         if let Err(refusal) = backend.may_write() {
             let key = spec.keys_of(args).next();
-            return self.emit(refusal.reply(key.map(|key| &key[..])), out);
+            return self.emit(self.refuse(&refusal, key.map(|key| &key[..])), out);
         }
         if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
             return self.emit(reply, out);
@@ -435,6 +449,14 @@ impl Session {
         self.charge += charge(spec, args);
         self.gathered.push(Gathered::Item);
         if answers_later(spec) { Taken::Submit } else { Taken::Done }
+    }
+
+    /// What the client is told, in the words that it understands.
+    fn refuse(&self, refusal: &Refusal, key: Option<&[u8]>) -> Reply {
+        match refusal {
+            Refusal::Moved { address } if self.redirects => refusal::redirect(address),
+            refusal => refusal.reply(key),
+        }
     }
 
     /// The store cannot answer: the node stops, and this client is told nothing it could mistake

@@ -133,7 +133,10 @@ impl Session {
             // A head is taking the store's place.
             NoResult::Failed(StoreError::Replaced) => self.emit(Refusal::Loading.reply(key), out),
             NoResult::Failed(error) => self.store_failed(error, backend),
-            NoResult::Refused(refusal) => self.emit(for_a_read(refusal).reply(key), out),
+            NoResult::Refused(refusal) => {
+                let reply = self.refuse(&for_a_read(refusal), key);
+                self.emit(reply, out)
+            }
         }
     }
 

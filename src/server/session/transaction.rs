@@ -88,11 +88,12 @@ impl Session {
             Kind::Read(_) if !self.read_only => backend.lease(u64::MAX),
             Kind::Read(_) | Kind::Connection(_) => Ok(()),
         };
+        let permitted = permitted.map_err(|refusal| {
+            self.refuse(&refusal, spec.keys_of(args).next().map(|key| &key[..]))
+        });
         let Some(transaction) = &mut self.transaction else {
             return Taken::Done;
         };
-        let permitted = permitted
-            .map_err(|refusal| refusal.reply(spec.keys_of(args).next().map(|key| &key[..])));
         transaction.bytes += command_bytes(args);
         transaction.charge += charge(spec, args);
         let permitted = permitted.and_then(|()| check_command(transaction.bytes));
@@ -325,7 +326,8 @@ impl Session {
         out: &mut BytesMut,
     ) -> Taken {
         let key = transaction.queue.iter().find_map(Queued::first_key);
-        self.emit(refusal.reply(key), out)
+        let reply = self.refuse(refusal, key);
+        self.emit(reply, out)
     }
 }
 
