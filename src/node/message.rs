@@ -69,3 +69,19 @@ impl NodeMessage {
         postcard::from_bytes(frame).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_numbers_and_unknown_ones_are_dropped() {
+        let ask = NodeMessage::AskForMastership { ballot: paxos::Ballot::ZERO };
+        for (number, message) in [(1, NodeMessage::Stamp { stamp_ms: 7 }), (5, ask)] {
+            let frame = message.encode();
+            assert_eq!(frame[0], number);
+            assert_eq!(NodeMessage::decode(&frame), Some(message));
+        }
+        assert_eq!(NodeMessage::decode(&[6, 0, 0]), None);
+    }
+}

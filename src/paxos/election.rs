@@ -99,8 +99,11 @@ impl Replica {
         self.attempts += 1;
         let willing = NodeSet::from_iter([self.settings.node]);
         self.role = Role::Candidate(Campaign::Canvass { willing });
-        self.election_at_us =
-            self.now_us + self.settings.lease_us / 16 + 10_000 + self.jitter_us() / 4;
+        let jitter_us = self.jitter_us() / 4;
+        self.election_at_us = match self.now_us < self.nominated_until_us {
+            true => self.now_us + self.settings.lease_us / 100,
+            false => self.now_us + self.settings.lease_us / 16 + 10_000 + jitter_us,
+        };
         self.broadcast(&Message::Canvass { attempt: self.attempts });
         self.prepare_if_welcome();
     }

@@ -274,7 +274,9 @@ impl Replica {
         }
         if self.following.ballot == ballot && !self.is_leader() {
             self.following.heard_until_us = 0;
-            self.election_at_us = self.now_us + self.jitter_us();
+            // Whoever it nominated goes first.
+            let first_us = self.settings.lease_us / 8;
+            self.election_at_us = self.now_us + first_us + self.jitter_us();
         }
     }
 

@@ -3,7 +3,9 @@
 //! Order: the driver hears that the lead is over and stops answering before the release leaves, and
 //! the release before the nomination. Handing a lease back ends its ballot: this node never serves
 //! in it again. The heir still has to be elected; nobody has to believe the nomination. Late or
-//! repeated it makes a node canvass, which changes nothing while another leads.
+//! repeated it makes a node canvass, which changes nothing while another leads. The others hold back
+//! for a moment when they see a release, so that the heir meets no rival; and the heir asks again soon
+//! if its question overtook the release.
 
 use super::message::Message;
 use super::replica::{Replica, Role};
@@ -38,6 +40,7 @@ impl Replica {
             return;
         }
         self.end_grant(ballot);
+        self.nominated_until_us = self.now_us + self.settings.lease_us / 4;
         if self.willing() {
             self.canvass();
         }

@@ -169,6 +169,8 @@ pub struct Replica {
     /// When to campaign, unless a leader is heard before.
     pub(super) election_at_us: u64,
     pub(super) attempts: u64,
+    /// A leader asked this node to follow it; until then it asks the others again soon.
+    pub(super) nominated_until_us: u64,
 
     /// The save being put together for the next Ready.
     open_save: Option<Save>,
@@ -210,6 +212,7 @@ impl Replica {
             restart_ballot: state.promised,
             election_at_us: now_us,
             attempts: 0,
+            nominated_until_us: 0,
             open_save: None,
             state_save: SaveId(0),
             next_save: 1,

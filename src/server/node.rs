@@ -162,7 +162,7 @@ impl NodeBackend {
         });
         let serves = now_us < status.serving_until_us;
         let mut lines = vec![
-            ("role", status.role.name().to_string()),
+            ("part", status.role.name().to_string()),
             ("quorum", u8::from(serves).to_string()),
             ("master_address", master.unwrap_or_default()),
             ("incarnation", status.incarnation.to_string()),
@@ -242,7 +242,7 @@ impl Backend for NodeBackend {
             ..process_info()
         };
         let Some(status) = self.handle.status() else {
-            let more = vec![("role".to_string(), "loading".to_string())];
+            let more = vec![("part".to_string(), "loading".to_string())];
             return NodeInfo { more, ..base };
         };
         NodeInfo {
