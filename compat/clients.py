@@ -102,7 +102,7 @@ def all_clients():
         python_client("redis-py, Sentinel", "redis_py.py", "sentinel"),
         python_client("redis-py, cluster", "redis_py.py", "cluster"),
         python_client("redis-py, asyncio with Sentinel", "redis_py.py", "asyncio"),
-        python_client("Flask-Caching", "cache_site.py", "", **alone),
+        python_client("Flask-Caching", "cache_site.py", ""),
         node_client("ioredis, plain", "ioredis.mjs", "plain", **alone),
         node_client("ioredis, Sentinel", "ioredis.mjs", "sentinel"),
         node_client("ioredis, cluster", "ioredis.mjs", "cluster"),

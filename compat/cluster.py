@@ -57,7 +57,8 @@ class Cluster:
         root = Path(self.directory.name)
         ports = free_ports(6)
         self.nodes = [f"127.0.0.1:{port}" for port in ports[:3]]
-        text = f'[cluster]\nid = "{CLUSTER_ID}"\n'
+        # Longer than by default: machines that run this build and test at once.
+        text = f'[cluster]\nid = "{CLUSTER_ID}"\nlease = "1s"\n'
         for seat in range(3):
             text += (
                 f'[[node]]\nname = "n{seat + 1}"\nclient = "{self.nodes[seat]}"\n'

@@ -12,7 +12,6 @@ const sentinel = (options) =>
     name,
     sentinelRootNodes: nodes,
     scanInterval: 200,
-    masterPoolSize: 2, // WATCH takes one for itself.
     maxCommandRediscovers: 100,
     nodeClientOptions: { socket: { connectTimeout: 500, reconnectStrategy: 50 }, ...options },
     sentinelClientOptions: { socket: { connectTimeout: 500 } },
@@ -68,7 +67,10 @@ for (const RESP of [2, 3]) {
     if (mode === "cluster") return; // It has no WATCH: connections are shared.
     const conflict = async (own) => {
       await own.watch(key);
-      await client.set(key, "3");
+      // Not this client: it may have a single connection, which `own` is.
+      const other = await connect({});
+      await other.set(key, "3");
+      other.destroy();
       try {
         await own.multi().set(key, "4").exec();
       } catch (error) {

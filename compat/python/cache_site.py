@@ -4,26 +4,20 @@ import time
 
 from flask import Flask
 from flask_caching import Cache
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from protocol import NAME, NODES, feature, same, say, write_through_a_failover
+from redis.sentinel import Sentinel
+from protocol import NAME, NODES, feature, same, write_through_a_failover
 
 
 # snippet: Flask-Caching
 def make_cache(app):
-    return Cache(
-        app,
-        config={
-            "CACHE_TYPE": "RedisSentinelCache",
-            "CACHE_REDIS_SENTINELS": NODES,
-            "CACHE_REDIS_SENTINEL_MASTER": NAME,
-            "CACHE_OPTIONS": {
-                "socket_timeout": 5,
-                "socket_connect_timeout": 0.5,
-                "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 20),
-            },
-        },
-    )
+    # Not RedisSentinelCache: that one reads from replicas, which answer MOVED.
+    ask_once = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+    finder = Sentinel(NODES, sentinel_kwargs=ask_once)
+    retry = Retry(ExponentialBackoff(cap=0.1, base=0.02), 6)
+    client = finder.master_for(NAME, socket_timeout=5, socket_connect_timeout=0.5, retry=retry)
+    return Cache(app, config={"CACHE_TYPE": "RedisCache", "CACHE_REDIS_HOST": client})
 # end
 
 
@@ -67,3 +61,5 @@ with app.app_context():
     feature("basics", memoize)
     feature("pipeline", many)
     feature("expiry", expiry)
+    client = cache.cache._write_client
+    write_through_a_failover(client.append, client.get, "failover")
