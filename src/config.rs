@@ -99,6 +99,8 @@ impl NodeConfig {
 pub enum EngineKind {
     /// sled 0.34.
     Sled,
+    /// fjall 3.
+    Fjall,
 }
 
 /// A config that cannot be used: where, and what to write instead.

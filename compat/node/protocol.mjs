@@ -31,6 +31,18 @@ export function same(left, right) {
   if (!equal) throw new Error(`${String(left).slice(0, 80)} instead of ${String(right).slice(0, 80)}`);
 }
 
+// A library may still be looking for the master.
+async function patiently(ask) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (attempt === 100) throw error;
+      await sleep(50);
+    }
+  }
+}
+
 // Appends tokens to one string, each once as far as we know: see compat/python/protocol.py.
 export async function writeThroughAFailover(append, read) {
   let stopped = false;
@@ -54,7 +66,7 @@ export async function writeThroughAFailover(append, read) {
   }
   input.close();
   const found = new Map();
-  for (const token of String(await read(key)).split(";").slice(0, -1)) found.set(token, (found.get(token) ?? 0) + 1);
+  for (const token of String(await patiently(() => read(key))).split(";").slice(0, -1)) found.set(token, (found.get(token) ?? 0) + 1);
   const gaps = times.slice(1).map((time, at) => time - times[at]);
   say({
     failover: {

@@ -121,4 +121,10 @@ async def write_through_a_failover_async(append, read, key):
         except Exception as error:
             writes.fail(token, error)
             await asyncio.sleep(0.01)
-    writes.judge((await read(key)).decode())
+    for attempt in range(100):
+        try:
+            return writes.judge((await read(key)).decode())
+        except Exception:
+            if attempt == 99:
+                raise
+            await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ServeArgs, open_files};
-use crate::config::Config;
+use crate::config::{Config, EngineKind};
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
@@ -223,10 +223,16 @@ fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode
     disk.create_directory(&log_directory)
         .with_context(|| format!("cannot create {}", log_directory.display()))?;
     let place = StorePlace {
-        engine: EngineChoice::Sled {
-            directory: node.dir.join("store"),
-            cache_capacity_bytes: node.cache_bytes,
-            flush_every_ms: 500,
+        engine: match node.engine {
+            EngineKind::Sled => EngineChoice::Sled {
+                directory: node.dir.join("store"),
+                cache_capacity_bytes: node.cache_bytes,
+                flush_every_ms: 500,
+            },
+            EngineKind::Fjall => EngineChoice::Fjall {
+                directory: node.dir.join("store"),
+                cache_capacity_bytes: node.cache_bytes,
+            },
         },
         journal: Box::new(RealFile::new(node.dir.join("store.journal"))),
         trust: Box::new(RealFile::new(log_directory.join("store.trust"))),

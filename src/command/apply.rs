@@ -1,6 +1,7 @@
 //! Applying an entry of the log to the keyspace.
 //!
-//! The same on every node: nothing but the entry and the rows is looked at. Commands were checked
+//! The same on every node: nothing but the entry and the rows is looked at. Replies are for the
+//! clients of the master; where nobody waits for them, reads are not run at all. Commands were checked
 //! before they entered the log, so an error here comes from the state (a wrong type, an overflow);
 //! it is an ordinary reply and has changed nothing.
 
@@ -8,9 +9,14 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::assertions::is_assertion;
-use super::batch::{Batch, BatchError, Call, Item, Watch};
+use super::batch::{Batch, BatchError, Call, Item, LEVEL_BOUNDED, Watch};
+use super::charge::{
+    ASSERTION_STEPS_MAX, ENTRY_CHARGE_MAX, ENTRY_REPLY_BYTES_MAX, ENTRY_STEPS_MAX, RESULTS_MAX,
+    TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_STEPS_MAX, of_values,
+};
+use super::outcome::{ASSERT_FAILED, run_read};
 use super::table::{self, Kind};
-use crate::store::keyspace::Keyspace;
+use crate::store::keyspace::{Allowance, Keyspace, ReadError};
 use crate::store::{RowsMut, StoreError};
 
 /// Expired keys that one clock item deletes at most: it must not hold up what stands behind it.
@@ -49,29 +55,43 @@ pub enum ApplyError {
     UnknownCommand(String),
 }
 
+/// Whether anybody waits for the replies. State never depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replies {
+    /// The master, for its clients.
+    Wanted,
+    /// Other nodes, and every node that replays its log. Reads are left out; their replies are null.
+    Unwanted,
+}
+
 /// Applies the batch at `index` of the log. The caller commits the rows, or none of them when this
 /// fails.
 pub fn apply_batch(
     index: u64,
     batch: &Bytes,
     rows: &mut dyn RowsMut,
+    replies: Replies,
 ) -> Result<Applied, ApplyError> {
     let mut batch = Batch::open(batch)?;
-    let mut keyspace = Keyspace::begin(rows, index, batch.stamp_ms, batch.seed)?;
+    let keyspace = Keyspace::begin(rows, index, batch.stamp_ms, batch.seed)?;
+    let room = Allowance { steps: ENTRY_STEPS_MAX, reply_bytes: ENTRY_REPLY_BYTES_MAX };
+    let mut applying = Applying { keyspace, wanted: replies, room, level: 1, results: 0 };
     // An item takes at least a byte, but its reply more: a made-up count must not reserve much.
     let mut replies = Vec::with_capacity(batch.count.min(4096) as usize);
     let mut head_requested = false;
     let mut first = true;
     while let Some(item) = batch.next_item()? {
         if !std::mem::take(&mut first) {
-            keyspace.next_item();
+            applying.keyspace.next_item();
         }
+        applying.level = batch.level();
+        applying.keyspace.bound(applying.level >= LEVEL_BOUNDED);
         replies.push(match item {
-            Item::Command(call) => run(&mut keyspace, &call)?,
-            Item::Transaction { watches, calls } => transaction(&mut keyspace, &watches, &calls)?,
+            Item::Command(call) => applying.command(&call)?,
+            Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
             Item::Clock => {
-                keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
-                keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
+                applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
+                applying.keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
                 Reply::OK
             }
             Item::Head => {
@@ -80,7 +100,7 @@ pub fn apply_batch(
             }
         });
     }
-    let meta = keyspace.finish();
+    let meta = applying.keyspace.finish();
     Ok(Applied {
         replies,
         head_requested,
@@ -89,60 +109,154 @@ pub fn apply_batch(
     })
 }
 
-/// All commands or, when a watched key has changed or an assertion answers an error, none. Any other
-/// command that fails does not keep the others from being run.
-fn transaction(
-    keyspace: &mut Keyspace,
-    watches: &[Watch],
-    calls: &[Call],
-) -> Result<Reply, ApplyError> {
-    for watch in watches {
-        keyspace.select(watch.db);
-        if keyspace.view().version(&watch.key)? != watch.version {
-            return Ok(Reply::NullArray);
-        }
-    }
-    let asserts = |call: &Call| table::find(&call.args[0]).is_some_and(is_assertion);
-    if !calls.iter().any(asserts) {
-        let replies: Result<Vec<Reply>, ApplyError> =
-            calls.iter().map(|call| run(keyspace, call)).collect();
-        return Ok(Reply::Array(replies?));
-    }
-    keyspace.begin_part();
-    let mut replies = Vec::with_capacity(calls.len());
-    for call in calls {
-        let reply = run(keyspace, call)?;
-        if asserts(call) && matches!(reply, Reply::Error(_)) {
-            keyspace.undo_part();
-            return Ok(reply);
-        }
-        replies.push(reply);
-    }
-    keyspace.keep_part();
-    Ok(Reply::Array(replies))
+/// An entry that is being applied.
+struct Applying<'a> {
+    keyspace: Keyspace<'a>,
+    wanted: Replies,
+    /// What the reads of all its transactions may cost yet; counted only where replies are wanted.
+    room: Allowance,
+    /// The item's.
+    level: u8,
+    /// What the results of its items of a bounded level come to; the same on every node.
+    results: usize,
 }
 
-fn run(keyspace: &mut Keyspace, call: &Call) -> Result<Reply, ApplyError> {
-    let name = &call.args[0];
-    let unknown = || ApplyError::UnknownCommand(String::from_utf8_lossy(name).into_owned());
-    let spec = table::find(name).ok_or_else(unknown)?;
-    if let Err(reply) = spec.check_arity(&call.args) {
-        return Ok(reply);
+/// What became of a call.
+enum Ran {
+    Replied(Reply),
+    /// It was not run: the results of the entry would be too large. So many bytes are its own.
+    TooLarge(usize),
+}
+
+impl Applying<'_> {
+    fn command(&mut self, call: &Call) -> Result<Reply, ApplyError> {
+        Ok(match self.run(call, &mut Allowance::UNLIMITED.to_owned())? {
+            Ran::Replied(reply) => reply,
+            Ran::TooLarge(_) => Reply::error(TRY_LATER),
+        })
     }
-    keyspace.select(call.db);
-    match spec.kind {
-        Kind::Write { apply, .. } => {
-            let changes = keyspace.changes();
-            let reply = apply(keyspace, &call.args)?;
-            if let Reply::Error(text) = &reply {
-                let now = keyspace.changes();
-                assert_eq!(now, changes, "{} answered {text:?} after a change", spec.name);
+
+    /// All commands or, when a watched key has changed, an assertion answers an error or the results
+    /// are too large, none. Any other command that fails does not keep the others from being run.
+    fn transaction(&mut self, watches: &[Watch], calls: &[Call]) -> Result<Reply, ApplyError> {
+        for watch in watches {
+            self.keyspace.select(watch.db);
+            let found =
+                self.keyspace.view().version(&watch.key).map_err(ReadError::of_unlimited)?;
+            if found != watch.version {
+                return Ok(Reply::NullArray);
             }
-            Ok(reply)
         }
-        Kind::Read(read) => Ok(read(&keyspace.view(), &call.args)?),
-        Kind::Connection(_) => Err(unknown()),
+        let bounded = self.level >= LEVEL_BOUNDED;
+        let undoable = bounded || calls.iter().any(asserts);
+        if undoable {
+            self.keyspace.begin_part();
+        }
+        let mut room = Allowance {
+            steps: self.room.steps.min(TRANSACTION_STEPS_MAX),
+            reply_bytes: self.room.reply_bytes.min(TRANSACTION_REPLY_BYTES_MAX),
+        };
+        let (before, results) = (room, self.results);
+        let mut replies = Vec::with_capacity(calls.len());
+        let mut refusal = None;
+        for call in calls {
+            if bounded && !replies.is_empty() {
+                // Two databases may change places, and then a key of one must not have the version
+                // that the other's has.
+                self.keyspace.next_item();
+            }
+            match self.run(call, &mut room)? {
+                Ran::Replied(reply) if asserts(call) && self.undoes(&reply) => {
+                    refusal = Some(reply);
+                    break;
+                }
+                Ran::Replied(reply) => replies.push(reply),
+                Ran::TooLarge(bytes) => {
+                    let own = self.results - results + bytes;
+                    let alone = own > RESULTS_MAX - ENTRY_CHARGE_MAX;
+                    refusal = Some(Reply::error(if alone { TOO_LARGE } else { TRY_LATER }));
+                    break;
+                }
+            }
+        }
+        self.room.steps -= before.steps - room.steps;
+        self.room.reply_bytes -= before.reply_bytes - room.reply_bytes;
+        if let Some(refusal) = refusal {
+            self.keyspace.undo_part();
+            return Ok(refusal);
+        }
+        if undoable {
+            self.keyspace.keep_part();
+        }
+        Ok(Reply::Array(replies))
     }
+
+    /// Whether an assertion that answers this undoes its transaction.
+    fn undoes(&self, reply: &Reply) -> bool {
+        match reply {
+            Reply::Error(text) => {
+                self.level >= LEVEL_BOUNDED || text.split(' ').next() == Some(ASSERT_FAILED)
+            }
+            _ => false,
+        }
+    }
+
+    fn run(&mut self, call: &Call, room: &mut Allowance) -> Result<Ran, ApplyError> {
+        let name = &call.args[0];
+        let unknown = || ApplyError::UnknownCommand(String::from_utf8_lossy(name).into_owned());
+        let spec = table::find(name).ok_or_else(unknown)?;
+        if let Err(reply) = spec.check_arity(&call.args) {
+            return Ok(Ran::Replied(reply));
+        }
+        let keyspace = &mut self.keyspace;
+        keyspace.select(call.db);
+        match spec.kind {
+            Kind::Write { apply, .. } => {
+                if self.level >= LEVEL_BOUNDED {
+                    let view = keyspace.view();
+                    let bytes =
+                        of_values(spec, &call.args, &view).map_err(ReadError::of_unlimited)?;
+                    if self.results + bytes > RESULTS_MAX {
+                        return Ok(Ran::TooLarge(bytes));
+                    }
+                    self.results += bytes;
+                }
+                let changes = keyspace.changes();
+                let reply = apply(keyspace, &call.args)?;
+                if let Reply::Error(text) = &reply {
+                    let now = keyspace.changes();
+                    assert_eq!(now, changes, "{} answered {text:?} after a change", spec.name);
+                }
+                Ok(Ran::Replied(reply))
+            }
+            // It decides what becomes of its transaction, so it must be the same everywhere.
+            Kind::Read(read) if is_assertion(spec) => {
+                let mut allowance = Allowance::UNLIMITED;
+                if self.level >= LEVEL_BOUNDED {
+                    allowance.steps = ASSERTION_STEPS_MAX;
+                }
+                let view = keyspace.view().allowing(allowance);
+                Ok(Ran::Replied(read(&view, &call.args)?))
+            }
+            Kind::Read(_) if self.wanted == Replies::Unwanted => Ok(Ran::Replied(Reply::Null)),
+            Kind::Read(read) => {
+                let view = keyspace.view().allowing(*room);
+                let reply = run_read(read, &view, &call.args)?;
+                *room = view.left();
+                Ok(Ran::Replied(reply))
+            }
+            Kind::Connection(_) => Err(unknown()),
+        }
+    }
+}
+
+const TRY_LATER: &str =
+    "TRYAGAIN the results of all that was proposed together are too large; nothing was done";
+const TOO_LARGE: &str =
+    "ERR the results of the transaction come to more than 512 MiB; nothing was done";
+
+fn asserts(call: &Call) -> bool {
+    table::find(&call.args[0]).is_some_and(is_assertion)
 }
 
 #[cfg(test)]

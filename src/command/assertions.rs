@@ -205,7 +205,9 @@ fn mget(view: &View, args: &[Bytes]) -> Outcome {
     for key in &args[1..] {
         let stored = view.find(key)?;
         let missing = || Reply::error(format!("ERR no such key: {}", shown(key)));
-        values.push(Reply::Bulk(string_of(&stored.ok_or_else(missing)?)?));
+        let value = string_of(&stored.ok_or_else(missing)?)?;
+        view.answer(value.len())?;
+        values.push(Reply::Bulk(value));
     }
     Ok(Reply::Array(values))
 }

@@ -34,8 +34,13 @@ const CLOCK: u8 = 3;
 const HEAD: u8 = 4;
 const LEVEL: u8 = 5;
 
-/// The highest level of commands that this version applies. 2: SET with IFEQ, IFNE, IFDEQ, IFDNE.
-pub const LEVEL_MAX: u8 = 2;
+/// The highest level of items that this version applies. 2: SET with IFEQ, IFNE, IFDEQ, IFDNE. 3:
+/// see [`LEVEL_BOUNDED`].
+pub const LEVEL_MAX: u8 = 3;
+/// From this level on results are bounded ([`super::charge::RESULTS_MAX`]), large removals as well
+/// (`store::keyspace::removals`), each call of a transaction has a place of its own among
+/// versions, and any error of an assertion undoes its transaction.
+pub const LEVEL_BOUNDED: u8 = 3;
 
 /// A key and the version it must still have when the transaction is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,17 +199,21 @@ impl Batch {
             Some(&other) => return Err(BatchError::UnknownVersion(other)),
         }
         let (stamp_ms, seed, count) = (header.get_u64(), header.get_u64(), header.get_u32());
-        let left = count;
         if header.len() < count as usize {
             return Err(BatchError::Damaged("more items than bytes"));
         }
-        let items = Items { rest: batch.slice(HEADER_BYTES..), left };
+        let items = Items::new(batch.slice(HEADER_BYTES..), count);
         Ok(Batch { stamp_ms, seed, count, items })
     }
 
     /// The next item; `None` after the last.
     pub fn next_item(&mut self) -> Result<Option<Item>, BatchError> {
         self.items.next_item()
+    }
+
+    /// The level of the item that was read last.
+    pub fn level(&self) -> u8 {
+        self.items.level
     }
 }
 
@@ -213,12 +222,13 @@ impl Batch {
 pub struct Items {
     rest: Bytes,
     left: u32,
+    level: u8,
 }
 
 impl Items {
     /// Reads `count` items without a batch's header.
     pub fn new(items: Bytes, count: u32) -> Items {
-        Items { rest: items, left: count }
+        Items { rest: items, left: count, level: 1 }
     }
 
     /// The next item; `None` after the last.
@@ -231,11 +241,13 @@ impl Items {
         }
         self.left -= 1;
         let mut kind = self.u8()?;
+        self.level = 1;
         if kind == LEVEL {
-            match self.u8()? {
-                level if level > LEVEL_MAX => return Err(BatchError::UnknownLevel(level)),
-                _ => kind = self.u8()?,
+            self.level = self.u8()?;
+            if self.level > LEVEL_MAX {
+                return Err(BatchError::UnknownLevel(self.level));
             }
+            kind = self.u8()?;
         }
         let item = match kind {
             COMMAND => Item::Command(self.call()?),

@@ -172,6 +172,11 @@ impl Field {
     }
 }
 
+/// How long a BITFIELD makes its string at least; 0: it writes nothing.
+pub(super) fn bytes_written(args: &[Bytes]) -> usize {
+    BitfieldCall::parse(args).map_or(0, |call| call.bytes)
+}
+
 fn bitfield(keyspace: &mut Keyspace, call: BitfieldCall) -> Outcome {
     let stored = keyspace.find(call.key)?;
     let old = stored.as_ref().map(string_of).transpose()?.unwrap_or_default();

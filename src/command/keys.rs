@@ -6,8 +6,7 @@ use resp::Reply;
 use super::outcome::Outcome;
 use super::parse::{SYNTAX, is};
 use super::table::{Keys, Spec, read_kind, write_kind};
-use crate::store::StoreError;
-use crate::store::keyspace::{KeyRange, Keyspace, View};
+use crate::store::keyspace::{KeyRange, Keyspace, ReadError, View};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -164,7 +163,7 @@ fn randomkey(view: &View, _: &[Bytes]) -> Outcome {
 }
 
 /// The least key, or the greatest.
-fn first_key(view: &View, greatest: bool) -> Result<Option<Bytes>, StoreError> {
+fn first_key(view: &View, greatest: bool) -> Result<Option<Bytes>, ReadError> {
     let mut found = None;
     view.scan(&KeyRange::all(), greatest, &mut |key, _, _| {
         found = Some(Bytes::copy_from_slice(key));

@@ -22,6 +22,9 @@ pub static COMMANDS: &[Spec] = &[Spec {
     complexity: "O(N*M), N and M: bytes of the strings",
 }];
 
+/// So much of the table is filled in one step of an allowance.
+const TABLE_BYTES_OF_STEP: u64 = 1024;
+
 #[derive(Default)]
 struct Options {
     length: bool,
@@ -74,6 +77,7 @@ fn lcs(view: &View, args: &[Bytes]) -> Outcome {
         let text = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
         return Err(Reply::error(text).into());
     }
+    view.spend(table_bytes / TABLE_BYTES_OF_STEP)?;
     let table = Table::new(&a, &b);
     if options.length {
         return Ok(Reply::Integer(i64::from(table.length())));

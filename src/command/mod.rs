@@ -34,5 +34,5 @@ pub mod set;
 pub mod strings;
 pub mod table;
 
-pub use apply::{Applied, ApplyError, apply_batch};
+pub use apply::{Applied, ApplyError, Replies, apply_batch};
 pub use table::{Kind, Spec, find};

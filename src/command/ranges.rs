@@ -110,6 +110,9 @@ fn list(view: &View, range: &KeyRange, options: &[Bytes]) -> Outcome {
         return Ok(Reply::Array(found));
     }
     view.scan(range, reverse, &mut |key, header, value| {
+        if view.answer(key.len()).is_err() || with_values && view.answer(value.len()).is_err() {
+            return false;
+        }
         found.push(Reply::Bulk(Bytes::copy_from_slice(key)));
         if with_values {
             found.push(match header.kind {

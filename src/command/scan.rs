@@ -39,6 +39,12 @@ pub static COMMANDS: &[Spec] = &[
     },
 ];
 
+/// Rows that a SCAN looks at although it is asked for fewer keys: where many were deleted or are
+/// expired and their rows are still there, a page may be empty, but the pages do not get many.
+const ROWS_MIN: usize = 1000;
+/// So many places of a pattern in a key are tried in one step of an allowance.
+const PLACES_OF_STEP: u64 = 1024;
+
 /// How far a SCAN has come. Encoded, it takes the cursor's place among the arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -80,25 +86,28 @@ fn scan(view: &View, args: &[Bytes]) -> Outcome {
         range = range.after(key);
     }
     let mut looked_at = 0;
-    let mut next = None;
     let mut found = Vec::new();
-    let mut last = Bytes::new();
-    view.scan(&range, false, &mut |key, header, _| {
+    let rows_max = call.count.max(ROWS_MIN);
+    let next = view.scan_some(&range, rows_max, &mut |key, header, _| {
         if looked_at == call.count {
-            next = Some(std::mem::take(&mut last));
             return false;
         }
         looked_at += 1;
-        let key_bytes = Bytes::copy_from_slice(key);
-        if call.pattern.is_none_or(|pattern| glob::matches(pattern, key))
-            && call.kind.is_none_or(|kind| is(kind, header.kind.name()))
+        if call.kind.is_none_or(|kind| is(kind, header.kind.name()))
+            && call.pattern.is_none_or(|pattern| matches(view, pattern, key))
+            && view.answer(key.len()).is_ok()
         {
-            found.push(Reply::Bulk(key_bytes.clone()));
+            found.push(Reply::Bulk(Bytes::copy_from_slice(key)));
         }
-        last = key_bytes;
-        true
+        view.exceeded().is_none()
     })?;
     Ok(Reply::Array(vec![next.map_or(Reply::Null, Reply::Bulk), Reply::Array(found)]))
+}
+
+/// Whether a key matches, at a price: a long pattern can take long.
+fn matches(view: &View, pattern: &[u8], key: &[u8]) -> bool {
+    let steps = (pattern.len() as u64).saturating_mul(key.len() as u64) / PLACES_OF_STEP;
+    view.spend(steps).is_ok() && glob::matches(pattern, key)
 }
 
 struct ScanCall<'a> {
@@ -137,10 +146,10 @@ fn keys(view: &View, args: &[Bytes]) -> Outcome {
     let range = KeyRange::of_prefix(&glob::literal_prefix(pattern));
     let mut found = Vec::new();
     view.scan(&range, false, &mut |key, _, _| {
-        if glob::matches(pattern, key) {
+        if matches(view, pattern, key) && view.answer(key.len()).is_ok() {
             found.push(Reply::Bulk(Bytes::copy_from_slice(key)));
         }
-        true
+        view.exceeded().is_none()
     })?;
     Ok(Reply::Array(found))
 }

@@ -136,6 +136,7 @@ fn mget(view: &View, args: &[Bytes]) -> Outcome {
     let mut values = Vec::with_capacity(args.len() - 1);
     for key in &args[1..] {
         let value = view.find(key)?.and_then(|stored| string_of(&stored).ok());
+        view.answer(value.as_ref().map_or(0, Bytes::len))?;
         values.push(value.map_or(Reply::Null, Reply::Bulk));
     }
     Ok(Reply::Array(values))

@@ -10,8 +10,8 @@ use resp::Reply;
 
 use super::connection::Connection;
 use super::{
-    assertions, bitfield, bits, compare, connection, counters, discovery, dump, expiry, keys, lcs,
-    moving, multiple, object, parse, ranges, scan, set, strings,
+    assertions, batch, bitfield, bits, charge, compare, connection, counters, discovery, dump,
+    expiry, keys, lcs, moving, multiple, object, parse, ranges, scan, set, strings,
 };
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
@@ -116,7 +116,13 @@ impl Spec {
 
     /// The level that a node must know to apply this call, see [`super::batch`].
     pub fn level(&self, args: &[Bytes]) -> u8 {
-        if self.name == "set" { set::level_of_set(args) } else { 1 }
+        match self.name {
+            "set" => set::level_of_set(args),
+            _ if charge::multiplies(self, args) || ranges::answers_later(self) => {
+                batch::LEVEL_BOUNDED
+            }
+            _ => 1,
+        }
     }
 
     /// Refuses a wrong number of arguments.

@@ -183,8 +183,10 @@ impl<'a> Reader<'a> {
             None => EngineKind::Sled,
             Some(_) => match self.required(table, "engine", "sled")? {
                 ("sled", _) => EngineKind::Sled,
+                ("fjall", _) => EngineKind::Fjall,
                 (other, span) => {
-                    return Err(self.error(span, format!("no engine \"{other}\"; write \"sled\"")));
+                    let message = format!("no engine \"{other}\"; write \"sled\" or \"fjall\"");
+                    return Err(self.error(span, message));
                 }
             },
         };

@@ -178,7 +178,7 @@ fn sizes_engines_names_and_syntax_are_checked() {
     );
     refused(
         ("dir =", "engine = \"rocksdb\"\ndir ="),
-        "etc/demo.toml:9: no engine \"rocksdb\"; write \"sled\"",
+        "etc/demo.toml:9: no engine \"rocksdb\"; write \"sled\" or \"fjall\"",
     );
     refused(
         ("\"n1\"", "\"n 1\""),

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use super::environment::{Applied, ApplyJob, InstalledHead, Waiter};
 use super::heads::{HeadDirectory, HeadFileError};
 use super::message::HeadName;
-use crate::command::apply::{ApplyError, apply_batch};
+use crate::command::apply::{ApplyError, Replies, apply_batch};
 use crate::paxos::{Entry, Index, Value};
 use crate::planted::{Bug, plants};
 use crate::store::keyspace::Meta;
@@ -80,7 +80,9 @@ impl Applier {
                 continue; // A head brought the store further than the job knew.
             }
             assert_eq!(entry.index, self.applied.index.next(), "applies out of order");
-            let (replies, head_requested) = self.apply_entry(&entry)?;
+            let awaited = waiters.iter().any(|waiter| waiter.respond.is_some());
+            let wanted = if awaited { Replies::Wanted } else { Replies::Unwanted };
+            let (replies, head_requested) = self.apply_entry(&entry, wanted)?;
             answer(replies, waiters);
             if head_requested {
                 let view = self.store.freeze();
@@ -90,12 +92,16 @@ impl Applier {
         Ok(frozen)
     }
 
-    fn apply_entry(&mut self, entry: &Entry) -> Result<(Vec<Reply>, bool), ApplyError> {
+    fn apply_entry(
+        &mut self,
+        entry: &Entry,
+        wanted: Replies,
+    ) -> Result<(Vec<Reply>, bool), ApplyError> {
         let Index(index) = entry.index;
         let mut rows = self.store.entry();
         let (replies, head_requested) = match &entry.value {
             Value::Batch(batch) => {
-                let done = apply_batch(index, batch, &mut rows)?;
+                let done = apply_batch(index, batch, &mut rows, wanted)?;
                 self.applied.stamp_ms = done.stamp_ms;
                 self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
                 (done.replies, done.head_requested)

@@ -13,6 +13,8 @@ pub enum NodeMessage {
     Paxos(paxos::Message),
     /// The master's clock; its receiver estimates the log's clock by it.
     Stamp {
+        /// Of its reign: a stamp that comes late, from an earlier one, sets no clock back.
+        ballot: paxos::Ballot,
         /// Milliseconds since the epoch.
         stamp_ms: u64,
     },
@@ -77,7 +79,9 @@ mod tests {
     #[test]
     fn messages_keep_their_numbers_and_unknown_ones_are_dropped() {
         let ask = NodeMessage::AskForMastership { ballot: paxos::Ballot::ZERO };
-        for (number, message) in [(1, NodeMessage::Stamp { stamp_ms: 7 }), (5, ask)] {
+        for (number, message) in
+            [(1, NodeMessage::Stamp { ballot: paxos::Ballot::ZERO, stamp_ms: 7 }), (5, ask)]
+        {
             let frame = message.encode();
             assert_eq!(frame[0], number);
             assert_eq!(NodeMessage::decode(&frame), Some(message));

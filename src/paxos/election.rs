@@ -37,10 +37,20 @@ pub(super) struct Promised {
     pub last: Position,
     pub base: Index,
     pub chosen: Index,
+    /// The log's clock as it had kept it when this was heard, or 0.
     pub time_ms: u64,
+    pub heard_us: u64,
 }
 
 impl Promised {
+    /// The log's clock now, by what it had kept; 0: it had kept none.
+    pub fn time_now_ms(&self, now_us: u64) -> u64 {
+        match self.time_ms {
+            0 => 0,
+            time_ms => time_ms + now_us.saturating_sub(self.heard_us) / 1000,
+        }
+    }
+
     fn rank(&self) -> (Ballot, Index) {
         (self.accepted, self.last.index)
     }
@@ -78,7 +88,8 @@ impl Replica {
                 }
             }
         }
-        if self.now_us >= self.election_at_us && self.willing() && !self.state.members.is_empty() {
+        let founded = !self.state.members.is_empty();
+        if self.now_us >= self.election_at_us && founded && !self.catching_up && self.willing() {
             self.canvass();
         }
     }
@@ -173,6 +184,7 @@ impl Replica {
             base: self.log.base().index,
             chosen: self.chosen,
             time_ms: self.time_ms,
+            heard_us: self.now_us,
         }
     }
 

@@ -159,7 +159,8 @@ impl Replica {
         let establish = last.index.next();
         let members = self.state.members.clone();
         self.append(Entry { index: establish, ballot, value: Value::Establish { members } });
-        let time_ms = promises.iter().map(|promise| promise.time_ms).max().unwrap_or_default();
+        let time_ms =
+            promises.iter().map(|promise| promise.time_now_ms(now_us)).max().unwrap_or_default();
         self.event(Event::Elected { ballot, establish, time_ms });
         self.own_vote();
         self.tick_leader();

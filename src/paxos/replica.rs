@@ -162,6 +162,7 @@ pub struct Replica {
     pub(super) round_seen: u64,
     /// What the driver says of the time.
     pub(super) time_ms: u64,
+    pub(super) catching_up: bool,
     /// No promise before then: a lease granted before the restart may still run.
     pub(super) restart_wait_until_us: u64,
     /// The ballot whose release ends the wait.
@@ -208,6 +209,7 @@ impl Replica {
             founding: Founding::default(),
             round_seen,
             time_ms: 0,
+            catching_up: false,
             restart_wait_until_us: now_us + wait_us,
             restart_ballot: state.promised,
             election_at_us: now_us,
@@ -282,8 +284,16 @@ impl Replica {
             }
             Message::Prepare { ballot } => self.on_prepare(from, ballot),
             Message::Promise { ballot, accepted, last, base, chosen, time_ms } => {
-                let node = from;
-                let promise = Promised { node, incarnation, accepted, last, base, chosen, time_ms };
+                let promise = Promised {
+                    node: from,
+                    incarnation,
+                    accepted,
+                    last,
+                    base,
+                    chosen,
+                    time_ms,
+                    heard_us: self.now_us,
+                };
                 self.on_promise(ballot, promise);
             }
             Message::Reject { ballot, promised } => self.on_reject(ballot, promised),
@@ -339,6 +349,12 @@ impl Replica {
     /// nothing to the protocol: promises carry it to the next leader.
     pub fn set_time(&mut self, time_ms: u64) {
         self.time_ms = time_ms;
+    }
+
+    /// While this node is far from having applied what it knows to be chosen it does not stand for
+    /// election: as the leader it could not serve before it had, and another may be ready.
+    pub fn set_catching_up(&mut self, catching_up: bool) {
+        self.catching_up = catching_up;
     }
 
     /// Puts a value behind the log's end, if this node leads. Its fate is known once `chosen`

@@ -146,6 +146,72 @@ fn a_life_below_one_that_was_never_admitted_is_told_so() {
     assert_eq!(events, [Event::Outlived { above: Incarnation(9) }]);
 }
 
+/// The simulator found it: a node with thousands of entries to apply was elected, and no one served
+/// until it had applied them, although others had.
+#[test]
+fn a_node_that_catches_up_does_not_stand() {
+    let mut replica = founded(1);
+    replica.set_catching_up(true);
+    let canvasses = |replica: &mut Replica, from_us: u64| {
+        let times = (from_us..from_us + 20 * LEASE_US).step_by(10_000);
+        times
+            .flat_map(|now_us| {
+                replica.tick(now_us);
+                settle(replica, now_us)
+            })
+            .any(|(_, message)| matches!(message, Message::Canvass { .. }))
+    };
+    assert!(!canvasses(&mut replica, 0));
+    assert_eq!(willing(&mut replica, 20 * LEASE_US, NodeId(0)), Some(true), "it votes");
+    replica.set_catching_up(false);
+    assert!(canvasses(&mut replica, 20 * LEASE_US));
+}
+
+/// Taking over a long log takes time, which the clock that an elector kept must not lose.
+#[test]
+fn the_time_that_electors_kept_goes_on_while_their_log_is_adopted() {
+    let mut candidate = founded(0);
+    let (now_us, theirs) = (10_000_000, ballot(1, 1));
+    let last = Position { index: Index(1), ballot: theirs };
+    let mut seen = Vec::new();
+    for step in 0..4 {
+        let at_us = now_us + step * 100_000;
+        candidate.tick(at_us);
+        let ready = candidate.take_ready();
+        seen.extend(ready.events);
+        if let Some(save) = ready.saves.last() {
+            candidate.saved(at_us, save.id);
+        }
+        let mut messages = ready.messages;
+        messages.extend(settle(&mut candidate, at_us));
+        for (to, message) in messages {
+            let answer = match message {
+                Message::Canvass { attempt } => {
+                    Message::CanvassReply { attempt, willing: true, round: 1 }
+                }
+                Message::Prepare { ballot } if to == NodeId(1) => {
+                    let (base, chosen) = (Index(0), Index(0));
+                    let accepted = theirs;
+                    Message::Promise { ballot, accepted, last, base, chosen, time_ms: 5_000 }
+                }
+                Message::Fetch { ballot, .. } => {
+                    let value = Value::Establish { members: Vec::new() };
+                    let entries = vec![Entry { index: Index(1), ballot: theirs, value }];
+                    let previous = Position::default();
+                    Message::Suffix { ballot, previous, entries }
+                }
+                _ => continue,
+            };
+            candidate.receive(at_us, to, Incarnation(2), answer);
+        }
+    }
+    let times = seen.iter().filter_map(|event| match event {
+        Event::Elected { time_ms, .. } => Some(*time_ms),
+        _ => None,
+    });
+    assert_eq!(times.collect::<Vec<_>>(), [5_100], "the suffix came a step after the promise");
+}
+
 /// A disk that read old entries for a follower answers when this node leads no more.
 #[test]
 fn a_late_read_does_not_end_a_campaign() {

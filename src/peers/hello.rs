@@ -16,7 +16,7 @@ use super::config::PeersConfig;
 use super::frame::{invalid, put_frame, read_frame, read_more};
 
 const MAGIC: &[u8; 8] = b"ARAKOON\n";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const PREFIX_BYTES: usize = MAGIC.len() + 2;
 /// A hello is small; until it is accepted a stranger gets no more memory than this.
 const HELLO_BYTES_MAX: usize = 4096;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ use crate::paxos::{FollowerStatus, NodeId};
 use crate::store::keyspace::Meta;
 use crate::store::{Rows, StoreError};
 
+/// Long reads that may wait for their turn. They come one after the other, because each may take much
+/// memory, and each keeps a thread while it waits.
+const LONG_READS_MAX: usize = 32;
 /// Disk use is summed at most this often.
 const DISK_USE_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,8 @@ pub struct NodeBackend {
     disk_used: Mutex<Option<(Instant, u64)>>,
     masters: Masters,
     links: Links,
+    long_read: Mutex<()>,
+    long_reads: AtomicUsize,
     /// Ends the process.
     fatal: node::runtime::Fatal,
 }
@@ -71,6 +77,8 @@ impl NodeBackend {
             disk_used: Mutex::new(None),
             masters: Masters::default(),
             links: Arc::new(|_| false),
+            long_read: Mutex::new(()),
+            long_reads: AtomicUsize::new(0),
             fatal,
         }
     }
@@ -204,6 +212,22 @@ impl Backend for NodeBackend {
         let view = self.handle.store().read();
         read(&view);
         Ok(view.applied())
+    }
+
+    fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
+        let waiting = self.long_reads.fetch_add(1, Ordering::SeqCst);
+        let result = match waiting < LONG_READS_MAX {
+            // The other connections of this thread go on elsewhere.
+            true => tokio::task::block_in_place(|| {
+                let _turn = self.long_read.lock();
+                let view = self.handle.store().freeze_if_ready().ok_or(Refusal::Loading)?;
+                read(&view);
+                Ok(view.applied())
+            }),
+            false => Err(Refusal::TryAgain("too many long reads wait already".into())),
+        };
+        self.long_reads.fetch_sub(1, Ordering::SeqCst);
+        result
     }
 
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {

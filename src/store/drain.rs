@@ -208,7 +208,9 @@ fn take_layer_away(shared: &Shared, changes: &[Change]) {
             shared.remember(row.clone(), value.clone());
         }
     }
-    shared.layers.write().pop_oldest();
+    // Freeing its rows takes long, so it is not done under the lock.
+    let layer = shared.layers.write().pop_oldest();
+    drop(layer);
 }
 
 /// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;

@@ -7,13 +7,14 @@
 //!
 //! Values are opaque here: the checksum inside them is made and checked by `sealed.rs`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::StoreError;
+use super::engine_fjall::FjallEngine;
 use super::engine_memory::MemoryEngine;
 use super::engine_sled::SledEngine;
 
@@ -82,6 +83,13 @@ pub enum EngineChoice {
         /// How often sled writes its buffers out by itself.
         flush_every_ms: u64,
     },
+    /// fjall, alone in a directory of its own.
+    Fjall {
+        /// The directory. Everything in it belongs to the engine and may be deleted by it.
+        directory: PathBuf,
+        /// fjall's block cache; the rows not yet in its files come on top.
+        cache_capacity_bytes: u64,
+    },
     /// Rows in memory that outlive the store, not the process: for simulation and tests.
     Memory(MemoryEngine),
 }
@@ -100,6 +108,7 @@ impl EngineChoice {
     pub fn name(&self) -> &'static str {
         match self {
             EngineChoice::Sled { .. } => "sled",
+            EngineChoice::Fjall { .. } => "fjall",
             EngineChoice::Memory(_) => "memory",
         }
     }
@@ -110,6 +119,9 @@ impl EngineChoice {
             EngineChoice::Sled { directory, cache_capacity_bytes, flush_every_ms } => Ok(Box::new(
                 SledEngine::open(directory.clone(), *cache_capacity_bytes, *flush_every_ms)?,
             )),
+            EngineChoice::Fjall { directory, cache_capacity_bytes } => {
+                Ok(Box::new(FjallEngine::open(directory.clone(), *cache_capacity_bytes)?))
+            }
             EngineChoice::Memory(engine) => Ok(Box::new(engine.clone())),
         }
     }
@@ -117,7 +129,9 @@ impl EngineChoice {
     /// Deletes everything without opening it.
     pub(super) fn delete_files(&self) -> Result<(), StoreError> {
         match self {
-            EngineChoice::Sled { directory, .. } => Ok(delete_directory(directory)?),
+            EngineChoice::Sled { directory, .. } | EngineChoice::Fjall { directory, .. } => {
+                Ok(delete_directory(directory)?)
+            }
             EngineChoice::Memory(engine) => engine.wipe(),
         }
     }
@@ -149,4 +163,17 @@ pub(super) fn delete_directory(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Syncs every file and directory at and below `path`.
+pub(super) fn sync_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(path)?.sync_all()
 }

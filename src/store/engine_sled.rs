@@ -5,18 +5,16 @@
 //! a tree removes row by row, so [`Engine::wipe`] deletes the files and opens new ones. The
 //! background flush stays on and compression off.
 
-use std::cell::Cell;
 use std::fs::{self, File};
-use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::StoreError;
-use super::engine::{Change, Engine, delete_directory};
+use super::engine::{Change, Engine, delete_directory, sync_tree};
+use super::engine_fence;
 
 /// One sled database; its default tree holds the rows.
 pub struct SledEngine {
@@ -55,37 +53,17 @@ impl SledEngine {
     }
 }
 
-thread_local! {
-    static CALLS_SLED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic on this thread is about to become an error: for a panic hook, which runs before
-/// it is caught.
-pub fn engine_panic_is_caught() -> bool {
-    CALLS_SLED.with(Cell::get)
-}
-
 /// Runs a call into sled; its panics mean damage.
 fn fenced<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
-    let outer = CALLS_SLED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(call));
-    CALLS_SLED.set(outer);
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io(error)),
-        Ok(Err(error @ (sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)))) => {
-            Err(StoreError::Damaged(format!("sled: {error}")))
-        }
-        Ok(Err(error)) => Err(StoreError::Engine(format!("sled: {error}"))),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(StoreError::Damaged(format!("sled panicked: {text}")))
-        }
-    }
+    engine_fence::fenced("sled", || {
+        call().map_err(|error| match error {
+            sled::Error::Io(error) => StoreError::Io(error),
+            sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) => {
+                StoreError::Damaged(format!("sled: {error}"))
+            }
+            _ => StoreError::Engine(format!("sled: {error}")),
+        })
+    })
 }
 
 impl Engine for SledEngine {
@@ -165,30 +143,9 @@ impl Engine for SledEngine {
     }
 }
 
-/// Syncs every file and directory at and below `path`.
-fn sync_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    File::open(path)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_inside_sled_is_damage() {
-        let result = fenced(|| -> sled::Result<()> { panic!("page {} is torn", 7) });
-        assert!(
-            matches!(&result, Err(StoreError::Damaged(what)) if what.contains("page 7 is torn"))
-        );
-    }
 
     #[test]
     fn a_lock_held_by_another_is_no_damage() {

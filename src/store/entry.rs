@@ -1,33 +1,32 @@
 //! The rows while one log entry is applied: its changes lie over the store, unseen by others, until
 //! they are committed as a whole.
 
-use std::collections::hash_map;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::changes::Unordered;
+use super::changes::EntryChanges;
 use super::engine::Change;
 use super::layers::LayerRef;
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
 use super::rows::{Rows, RowsMut, StoreError};
 use super::shared::Shared;
-use super::view::clamp;
+use super::view::{clamp, present};
 
 /// The changes of one log entry over the state before it. Dropped without a commit, it leaves
 /// nothing behind.
 pub struct EntryRows {
     shared: Arc<Shared>,
-    changes: Unordered,
+    changes: EntryChanges,
     /// What the running part replaced in `changes`, in order; `None` when no part is running.
     part: Option<Vec<(Bytes, Option<Option<Bytes>>)>>,
 }
 
 impl EntryRows {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        EntryRows { shared, changes: Unordered::default(), part: None }
+        EntryRows { shared, changes: EntryChanges::default(), part: None }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
@@ -48,13 +47,7 @@ impl EntryRows {
 
     fn set(&mut self, row: Bytes, value: Option<Bytes>) {
         let part_row = self.part.is_some().then(|| row.clone());
-        let before = match self.changes.entry(row) {
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(value);
-                None
-            }
-            hash_map::Entry::Occupied(mut occupied) => Some(occupied.insert(value)),
-        };
+        let before = self.changes.insert(row, value);
         if let (Some(part), Some(row)) = (&mut self.part, part_row) {
             part.push((row, before));
         }
@@ -93,8 +86,9 @@ impl Rows for EntryRows {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        let maps = std::iter::once(LayerRef::Unordered(&self.changes)).chain(layers.newest_first());
+        let maps = std::iter::once(LayerRef::Entry(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
+        let visit = &mut present(visit);
         let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
         self.shared.distrust_damage(scanned)
     }
@@ -129,9 +123,9 @@ impl RowsMut for EntryRows {
         let Some(part) = self.part.take() else { panic!("no part to undo") };
         for (row, before) in part.into_iter().rev() {
             match before {
-                Some(value) => self.changes.insert(row, value),
+                Some(value) => drop(self.changes.insert(row, value)),
                 None => self.changes.remove(&row),
-            };
+            }
         }
     }
 }

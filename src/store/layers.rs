@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::changes::{Changes, Unordered};
+use super::changes::{Changes, EntryChanges};
 use super::engine::Change;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
@@ -50,8 +50,8 @@ impl FrozenLayer {
 #[derive(Clone, Copy)]
 pub(super) enum LayerRef<'a> {
     Memory(&'a Changes),
-    /// Of one entry: few rows, hardly ever scanned.
-    Unordered(&'a Unordered),
+    /// Of one entry.
+    Entry(&'a EntryChanges),
     Spilled(&'a SpilledLayer),
 }
 
@@ -63,34 +63,22 @@ impl<'a> LayerRef<'a> {
     pub fn get(self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
         match self {
             LayerRef::Memory(changes) => Ok(changes.get(row).cloned()),
-            LayerRef::Unordered(changes) => Ok(changes.get(row).cloned()),
+            LayerRef::Entry(changes) => Ok(changes.get(row).cloned()),
             LayerRef::Spilled(spilled) => spilled.get(row),
         }
     }
 
     /// The changes with `first <= row < end`; the caller has checked that the range is not empty.
     pub fn scan(self, first: &[u8], end: Option<&[u8]>, reverse: bool) -> ChangeIterator<'a> {
+        let copy = |(row, value): (&Bytes, &Option<Bytes>)| Ok((row.clone(), value.clone()));
         match self {
             LayerRef::Memory(changes) => {
                 let range = changes.range(first, end);
-                let copy =
-                    |(row, value): (&Bytes, &Option<Bytes>)| Ok((row.clone(), value.clone()));
                 if reverse { Box::new(range.rev().map(copy)) } else { Box::new(range.map(copy)) }
             }
-            LayerRef::Unordered(changes) => {
-                let inside = |(row, _): &(&Bytes, &Option<Bytes>)| {
-                    row[..] >= *first && end.is_none_or(|end| row[..] < *end)
-                };
-                let mut sorted: Vec<Change> = changes
-                    .iter()
-                    .filter(inside)
-                    .map(|(row, value)| (row.clone(), value.clone()))
-                    .collect();
-                sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-                if reverse {
-                    sorted.reverse();
-                }
-                Box::new(sorted.into_iter().map(Ok))
+            LayerRef::Entry(changes) => {
+                let range = changes.range(first, end);
+                if reverse { Box::new(range.rev().map(copy)) } else { Box::new(range.map(copy)) }
             }
             LayerRef::Spilled(spilled) => Box::new(spilled.scan(first, end, reverse)),
         }
@@ -166,12 +154,12 @@ impl Layers {
         self.frozen.push_back(Arc::new(FrozenLayer { changes, end: self.applied, bytes }));
     }
 
-    /// Drops the oldest frozen layer; the engine has it.
-    pub fn pop_oldest(&mut self) {
-        if let Some(layer) = self.frozen.pop_front() {
-            self.frozen_bytes -= layer.bytes;
-            self.drained = layer.end;
-        }
+    /// Takes the oldest frozen layer away; the engine has it.
+    pub fn pop_oldest(&mut self) -> Option<Arc<FrozenLayer>> {
+        let layer = self.frozen.pop_front()?;
+        self.frozen_bytes -= layer.bytes;
+        self.drained = layer.end;
+        Some(layer)
     }
 
     /// Drops everything: the state is being replaced.

@@ -57,24 +57,25 @@ impl<'a> Merged<'a> {
 
 /// A visit of one scan, and how it ended.
 struct Visits<'a> {
-    visit: &'a mut dyn FnMut(&[u8], &Bytes) -> bool,
+    visit: &'a mut dyn FnMut(&[u8], Option<&Bytes>) -> bool,
     stopped: bool,
 }
 
 impl Visits<'_> {
-    fn call(&mut self, row: &[u8], value: &Bytes) {
+    fn call(&mut self, row: &[u8], value: Option<&Bytes>) {
         self.stopped = !(self.visit)(row, value);
     }
 }
 
-/// Visits the rows that `layers` (newest first) over `engine` show, as [`super::Rows::scan`] says.
+/// Visits the rows that `layers` (newest first) over `engine` show, as
+/// [`super::Rows::scan_with_removed`] says.
 pub(super) fn scan_merged<'a>(
     layers: impl Iterator<Item = LayerRef<'a>>,
     engine: &dyn Engine,
     first: &[u8],
     end: Option<&[u8]>,
     reverse: bool,
-    visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    visit: &mut dyn FnMut(&[u8], Option<&Bytes>) -> bool,
 ) -> Result<(), StoreError> {
     if end.is_some_and(|end| end <= first) {
         return Ok(());
@@ -90,9 +91,8 @@ pub(super) fn scan_merged<'a>(
     while !visits.stopped
         && let Some(next) = merged.peek()
     {
-        if let Some(value) = merged.take(&next)? {
-            visits.call(&next, &value);
-        }
+        let value = merged.take(&next)?;
+        visits.call(&next, value.as_ref());
     }
     Ok(())
 }
@@ -109,13 +109,12 @@ fn visit_to(
         if !same && (next[..] < *row) == merged.reverse {
             break;
         }
-        if let Some(value) = merged.take(&next)? {
-            visits.call(&next, &value);
-        }
+        let value = merged.take(&next)?;
+        visits.call(&next, value.as_ref());
         if same || visits.stopped {
             return Ok(());
         }
     }
-    visits.call(row, &unseal(row, sealed)?);
+    visits.call(row, Some(&unseal(row, sealed)?));
     Ok(())
 }

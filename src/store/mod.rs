@@ -22,6 +22,8 @@
 mod changes;
 mod drain;
 mod engine;
+mod engine_fence;
+mod engine_fjall;
 mod engine_memory;
 mod engine_sled;
 mod entry;
@@ -43,8 +45,10 @@ mod view;
 
 pub use drain::DrainProgress;
 pub use engine::{Change, Engine, EngineChoice};
+pub use engine_fence::engine_panic_is_caught;
+pub use engine_fjall::FjallEngine;
 pub use engine_memory::MemoryEngine;
-pub use engine_sled::{SledEngine, engine_panic_is_caught};
+pub use engine_sled::SledEngine;
 pub use entry::EntryRows;
 pub use local_rows::LOCAL_SPACE;
 pub use rebuild::Rebuild;

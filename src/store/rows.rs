@@ -37,6 +37,19 @@ pub trait Rows {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError>;
+
+    /// The same; also visits removed rows that it has to step over, without a value, because they
+    /// take time as well. Which these are differs between nodes: only a reader may ask, never an
+    /// entry that is being applied.
+    fn scan_with_removed(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], Option<&Bytes>) -> bool,
+    ) -> Result<(), StoreError> {
+        self.scan(first, end, reverse, &mut |row, value| visit(row, Some(value)))
+    }
 }
 
 /// Rows that one log entry is changing. Reads see the changes made so far; nobody else sees any of

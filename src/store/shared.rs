@@ -198,17 +198,24 @@ impl Store {
         if against.is_none() {
             // Before the engine is touched: from here on only a close makes a clean stop. A missing
             // file stays missing until the engine proves empty, so that a kill here hides nothing.
+            // Marked until it is open: a damaged length may make an engine ask for more memory than
+            // there is, which ends the process, and would end the next one as well.
             if !missing {
-                running.write(&*trust_file)?;
+                let mark = Distrust::Leftover.to_string();
+                TrustState { mark, ..running.clone() }.write(&*trust_file)?;
             }
-            match believe(&choice, &*journal, running.floor, missing)? {
-                Ok(believed) => {
-                    if missing {
-                        running.write(&*trust_file)?;
-                    }
+            match believe(&choice, &*journal, running.floor, missing) {
+                Ok(Ok(believed)) => {
+                    running.write(&*trust_file)?;
                     opened = Some(believed);
                 }
-                Err(distrust) => against = Some(distrust),
+                Ok(Err(distrust)) => against = Some(distrust),
+                Err(error) => {
+                    if !missing {
+                        running.write(&*trust_file)?;
+                    }
+                    return Err(error);
+                }
             }
         }
         let (trust, engine, drainer, applied) = match (opened, &against) {

@@ -20,6 +20,13 @@ pub(super) fn clamp(end: Option<&[u8]>) -> &[u8] {
     end.map_or(&LOCAL_FIRST, |end| end.min(&LOCAL_FIRST))
 }
 
+/// Visits only rows that are there.
+pub(super) fn present(
+    visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+) -> impl FnMut(&[u8], Option<&Bytes>) -> bool {
+    |row, value| value.is_none_or(|value| visit(row, value))
+}
+
 /// The present state. It holds up the next entry while it lives: read and drop it, and never take
 /// a second one on the same thread meanwhile.
 pub struct ReadView<'a> {
@@ -45,6 +52,16 @@ impl Rows for ReadView<'_> {
         end: Option<&[u8]>,
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        self.scan_with_removed(first, end, reverse, &mut present(visit))
+    }
+
+    fn scan_with_removed(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], Option<&Bytes>) -> bool,
     ) -> Result<(), StoreError> {
         if !self.layers.ready {
             return Err(StoreError::Replaced);
@@ -72,18 +89,27 @@ impl Store {
         ReadView { shared: &self.shared, layers: self.shared.layers.read() }
     }
 
-    /// The present state, for long.
+    /// The present state, for long. The state is not being replaced: only who applies entries knows
+    /// that, others ask [`Store::freeze_if_ready`].
     pub fn freeze(&self) -> FrozenView {
+        self.freeze_if_ready().expect("the state is not being replaced")
+    }
+
+    /// The present state, for long; `None`: it is being replaced.
+    pub fn freeze_if_ready(&self) -> Option<FrozenView> {
         let mut layers = self.shared.layers.write();
+        if !layers.ready {
+            return None;
+        }
         layers.freeze();
         let applied = layers.applied;
         *layers.pins.entry(applied).or_default() += 1;
-        FrozenView {
+        Some(FrozenView {
             shared: self.shared.clone(),
             applied,
             generation: layers.generation,
             layers: layers.frozen.iter().rev().cloned().collect(),
-        }
+        })
     }
 }
 
@@ -145,6 +171,7 @@ impl FrozenView {
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError> {
         let maps = self.layers.iter().map(|layer| layer.layer());
+        let visit = &mut present(visit);
         let scanned = scan_merged(maps, &*self.shared.engine, first, Some(end), reverse, visit);
         // Checked afterwards, so that what was visited is known to be of this state.
         self.check()?;

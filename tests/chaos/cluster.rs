@@ -46,11 +46,13 @@ impl Cluster {
             let node = Node::new(seat, directory, rng)?;
             text += &format!(
                 "[[node]]\nname = \"{}\"\nclient = \"{}\"\npeer = \"{}\"\ndir = \"{}\"\n\
-                 cache = \"4MiB\"\n\n",
+                 cache = \"4MiB\"\nengine = \"{}\"\n\n",
                 node.name,
                 network::client_address(seat),
                 network::peer_address(seat),
                 node.data().display(),
+                // A node's own choice, so they mix.
+                if seat % 2 == 1 { "fjall" } else { "sled" },
             );
             nodes.push(node);
         }

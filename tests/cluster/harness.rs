@@ -107,8 +107,10 @@ impl Cluster {
             let address = format!("127.0.0.1:{}", first + seat);
             text += &format!(
                 "[[node]]\nname = \"{name}\"\nclient = \"{address}\"\n\
-                 peer = \"127.0.0.1:{}\"\ndir = \"{name}\"\n",
-                first + seat + 500
+                 peer = \"127.0.0.1:{}\"\ndir = \"{name}\"\nengine = \"{}\"\n",
+                first + seat + 500,
+                // A node's own choice, so they mix.
+                if seat == 1 { "fjall" } else { "sled" },
             );
             nodes.push(Node {
                 address,

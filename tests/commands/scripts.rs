@@ -7,6 +7,7 @@
 //! - `_pipe "SET a 1" "GET a"`: sent at once, words split at spaces;
 //! - `_fill PREFIX N`: sets N keys of a prefix, to their numbers;
 //! - `_pause off`: from now on a client that waits is left waiting, until `_pause on`;
+//! - `_still on`: from now on no clock item is proposed, until `_still off`;
 //! - `_lease REFUSAL`, `_write REFUSAL`, `_outcome REFUSAL`: from now on the lease, writes, or
 //!   outcomes of submissions are refused; REFUSAL is `moved`, `down`, `tryagain`, `loading`,
 //!   `misconf`, `uncertain` or `none`;
@@ -33,6 +34,8 @@ struct Scripts {
     connected: u64,
     /// Time stands still for who waits.
     paused: bool,
+    /// The log's clock stands still.
+    still: bool,
 }
 
 impl Scripts {
@@ -44,6 +47,7 @@ impl Scripts {
             clients: BTreeMap::new(),
             connected: 0,
             paused: false,
+            still: false,
         }
     }
 
@@ -70,7 +74,9 @@ impl Scripts {
                 Step::Pause(_) if self.paused => break,
                 Step::Pause(pause) => {
                     self.node.0.lock().stamp_ms += pause.as_millis() as u64;
-                    self.node.propose_clock();
+                    if !self.still {
+                        self.node.propose_clock();
+                    }
                 }
                 Step::Close => {
                     closed = true;
@@ -136,6 +142,7 @@ impl Runner for Scripts {
             "_write" => self.node.0.lock().write = refusal(first)?,
             "_outcome" => self.node.0.lock().outcome = refusal(first)?,
             "_pause" => self.paused = first == "off",
+            "_still" => self.still = first == "on",
             "_fill" => {
                 let count: usize = args.get(1).ok_or("how many?")?.parse()?;
                 let mut words = vec!["mset".to_owned()];

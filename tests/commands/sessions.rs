@@ -54,6 +54,11 @@ impl Client {
     }
 }
 
+fn request(line: &str) -> Request {
+    let arguments = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    Request { arguments: arguments.collect() }
+}
+
 fn is_error(reply: &Reply, part: &str) -> bool {
     matches!(reply, Reply::Error(text) if text.contains(part))
 }
@@ -92,6 +97,7 @@ fn a_malformed_assertion_in_the_log_undoes_its_transaction() {
     let args = |line: &str| line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
     let calls: [Vec<Bytes>; 2] = [args("set a 9"), args("ak.assert a version x")];
     let mut items = BytesMut::new();
+    batch::encode_level(&mut items, batch::LEVEL_BOUNDED);
     batch::encode_transaction(&mut items, &[], calls.iter().map(|call| (0, &call[..])));
     let replies = client.node.propose(Submission { items: items.freeze(), count: 1, charge: 0 });
     let replies = replies.expect("it is applied");
@@ -118,8 +124,7 @@ fn a_deep_pipeline_becomes_submissions_of_bounded_size() {
 #[test]
 fn small_writes_with_large_results_do_not_share_an_entry() {
     let mut client = Client::new();
-    let words = |line: String| line.split(' ').map(|word| Bytes::from(word.to_owned())).collect();
-    let setrange = |key| Request { arguments: words(format!("SETRANGE k{key} 16777000 x")) };
+    let setrange = |key| request(&format!("SETRANGE k{key} 16777000 x"));
     let (submissions, _) = client.send((0..10).map(setrange).collect());
     let counts: Vec<u32> = submissions.iter().map(|submission| submission.count).collect();
     assert_eq!(counts, [5, 5]);
@@ -129,6 +134,75 @@ fn small_writes_with_large_results_do_not_share_an_entry() {
         assert_eq!(is_error(&reply, "536870912"), place == 32, "{reply:?}");
     }
     assert!(is_error(&client.ask(&[b"EXEC"]), "EXECABORT"));
+}
+
+#[test]
+fn small_writes_of_small_values_share_an_entry() {
+    let mut client = Client::new();
+    client.ask(&[b"MSET", b"a", b"1", b"b", b"2"]);
+    for line in [
+        "COPY a c REPLACE",
+        "BITOP OR c a b",
+        "BITFIELD a SET u8 0 65",
+        "GETEX a PERSIST",
+        "EXPIRE a 100",
+        "APPEND a x",
+        "SETRANGE a 1 x",
+        "GETSET a 1",
+        "SETBIT b 7 1",
+    ] {
+        let (submissions, replies) = client.send(vec![request(line); 1000]);
+        assert_eq!(submissions.len(), 1, "{line}");
+        assert!(!replies.iter().any(|reply| matches!(reply, Reply::Error(_))), "{line}");
+    }
+    client.ask(&[b"SETRANGE", b"a", b"10000000", b"x"]);
+    for line in ["COPY a c REPLACE", "EXPIRE a 100", "APPEND a x"] {
+        let (submissions, _) = client.send(vec![request(line); 14]);
+        assert_eq!(submissions.len(), 2, "{line} of a large value");
+    }
+    // What the commands before make large is not in the view yet.
+    client.ask(&[b"FLUSHALL"]);
+    let mut requests = vec![request("SETRANGE a 10000000 x")];
+    requests.extend(vec![request("COPY a c REPLACE"); 10]);
+    assert_eq!(client.send(requests).0.len(), 2);
+}
+
+#[test]
+fn results_that_are_too_large_together_are_refused_when_applied() {
+    let mut client = Client::new();
+    client.ask(&[b"SETRANGE", b"a", b"16000000", b"x"]);
+    let mut items = BytesMut::new();
+    for to in 0..50 {
+        batch::encode_level(&mut items, batch::LEVEL_BOUNDED);
+        batch::encode_command(&mut items, 0, &request(&format!("COPY a to{to}")).arguments);
+    }
+    let submission = Submission { items: items.freeze(), count: 50, charge: 0 };
+    let replies = client.node.propose(submission).expect("it is applied");
+    let refused = replies.iter().filter(|reply| is_error(reply, "TRYAGAIN")).count();
+    assert_eq!(refused, 50 - (576 << 20) / 16_000_001);
+    assert_eq!(client.ask(&[b"DBSIZE"]), Reply::Integer(51 - refused as i64));
+}
+
+#[test]
+fn reads_that_look_at_much_do_not_hold_the_store_up() {
+    let mut client = Client::new();
+    client.send((0..6000).map(|key| request(&format!("SET k{key:04} 1"))).collect());
+    client.ask(&[b"SET", b"long", &[b'x'; 5000]]);
+    client.ask(&[b"SET", b"longer", &[b'x'; 9000]]);
+    let mut reads = |lines: &[&str]| {
+        let replies = client.send(lines.iter().map(|line| request(line)).collect()).1;
+        (std::mem::take(&mut client.node.0.lock().long_reads), replies)
+    };
+    for line in ["KEYS *", "AK.RANGE - +", "AK.PREFIX k", "SCAN 0 COUNT 10000", "LCS long longer"] {
+        let (long, replies) = reads(&[line]);
+        assert_eq!(long, 1, "{line}");
+        assert!(!is_error(&replies[0], ""), "{line}: {replies:?}");
+        let (long, queued) = reads(&["MULTI", line, "EXEC"]);
+        assert_eq!((long, &queued[2]), (1, &Reply::Array(replies)), "{line} in MULTI");
+    }
+    for line in ["SCAN 0", "AK.RANGE - + LIMIT 1000", "KEYS k12*", "LCS long k0001", "RANDOMKEY"] {
+        assert_eq!(reads(&[line]).0, 0, "{line}");
+    }
 }
 
 #[test]

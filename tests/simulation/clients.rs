@@ -278,7 +278,8 @@ impl World {
         };
         let view = View::open(&rows, 0, 0, 0).map_err(damaged)?;
         for key in keys {
-            let stored = view.find(&list_key(key)).map_err(damaged)?;
+            let stored = view.find(&list_key(key));
+            let stored = stored.map_err(|error| damaged(error.of_unlimited()))?;
             let value = stored.map(|stored| stored.content()).unwrap_or_default();
             let Some(list) = elements(&value) else {
                 let what = format!("list {key} is {:?}", Bytes::copy_from_slice(&value));

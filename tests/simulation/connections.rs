@@ -125,6 +125,13 @@ impl Backend for Turn<'_> {
         }
     }
 
+    fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
+        match self.earlier {
+            None => self.node.with_rows_for_long(read),
+            Some(_) => self.with_rows(read),
+        }
+    }
+
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {
         self.node.lease(view_index)
     }

@@ -71,8 +71,7 @@ impl World {
             Fault::DamageLog => self.damage_log(node),
             Fault::Pause => {
                 let us = self.plan.lease_us / 2 + self.rng.u64(..4 * self.plan.lease_us);
-                self.machines[node].paused_until_us = self.now_us + us;
-                self.machines[node].paused_lately_us = self.now_us + us;
+                self.pause(node, us);
             }
             Fault::Partition => self.partition(node),
             Fault::WallJump => {
@@ -299,12 +298,12 @@ impl World {
         let (row, bit) = (self.rng.usize(..1 << 20), self.rng.usize(..1 << 20));
         let start_us = self.rng.u64(1_000..20_000_000);
         let kept = self.rng.usize(..=self.machines[node].engine.unflushed());
+        self.end_pause(node);
         let machine = &mut self.machines[node];
         self.ending = true;
         let ends = machine.process.take().map(|process| process.sessions.ends);
         let mut ends: Vec<usize> = ends.into_iter().flatten().map(|(end, _)| end).collect();
         machine.life += 1;
-        machine.paused_until_us = 0;
         machine.paused_lately_us = self.now_us;
         machine.disk.crash(power);
         machine.engine.lose_unflushed(kept);
@@ -439,11 +438,11 @@ impl World {
         self.plan.head_us_max = self.plan.head_us_max.min(20_000);
         for node in 0..self.plan.seats {
             self.blocked_until_us[node].fill(0);
+            self.end_pause(node);
             let machine = &mut self.machines[node];
             machine.stalled_until_us = 0;
             machine.slow_until_us = 0;
             machine.disk.set_capacity(None);
-            machine.paused_until_us = 0;
             machine.wall_offset_ms = 0;
             if machine.process.is_none() {
                 machine.disk.crash(false);

@@ -18,6 +18,7 @@ use arakoon::transaction_log::{Options, TransactionLog};
 
 use crate::connections::Sessions;
 use crate::plan::Plan;
+use crate::world::Event;
 
 /// Wall time at the start of every run, in milliseconds since the epoch.
 const WALL_START_MS: u64 = 1_700_000_000_000;
@@ -66,6 +67,8 @@ pub struct Machine {
     /// Counts processes, so that events of an earlier one are recognized.
     pub life: u64,
     pub paused_until_us: u64,
+    /// What came to it meanwhile, with the places it came in.
+    pub held: Vec<(u64, Event)>,
     pub stalled_until_us: u64,
     pub slow_until_us: u64,
     /// Where its store spills layers.
@@ -140,6 +143,7 @@ impl Machine {
             process: None,
             life: 0,
             paused_until_us: 0,
+            held: Vec::new(),
             stalled_until_us: 0,
             slow_until_us: 0,
             spill_directory: None,

@@ -67,6 +67,10 @@ pub enum Event {
     DiskFreed {
         node: usize,
     },
+    /// A pause ends, if no later one goes on.
+    PauseEnds {
+        node: usize,
+    },
     ClientNext {
         client: usize,
     },
@@ -157,8 +161,8 @@ pub struct World {
     /// The log's clock and true time, in ms, when the present master was first seen.
     pub reign_clock: Option<(Ballot, i64, i64)>,
     /// The ballots whose leaders may have set the clock by their own: nobody who must have elected
-    /// them had kept time.
-    pub timeless: std::collections::BTreeSet<Ballot>,
+    /// them had kept time. Whether they were established.
+    pub timeless: std::collections::BTreeMap<Ballot, bool>,
     /// By seat and index, what was ever durable there and not truncated since.
     pub durable: Vec<std::collections::BTreeMap<u64, Ballot>>,
     pub incarnations: std::collections::BTreeSet<u64>,
@@ -314,6 +318,25 @@ impl World {
         }
     }
 
+    /// A node stands still; a pause within another does not end it sooner.
+    pub fn pause(&mut self, node: usize, us: u64) {
+        let machine = &mut self.machines[node];
+        let until_us = machine.paused_until_us.max(self.now_us + us);
+        machine.paused_until_us = until_us;
+        machine.paused_lately_us = until_us;
+        self.at(until_us, Event::PauseEnds { node });
+    }
+
+    /// A pause ends, perhaps before its time. What was held keeps its place before what comes now:
+    /// bytes must not overtake others.
+    pub fn end_pause(&mut self, node: usize) {
+        let at_us = self.now_us;
+        self.machines[node].paused_until_us = 0;
+        for (sequence, event) in std::mem::take(&mut self.machines[node].held) {
+            self.queue.push(Reverse(Scheduled { at_us, sequence, event }));
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         if let Some((node, life)) = World::target(&event) {
             let machine = &self.machines[node];
@@ -322,9 +345,7 @@ impl World {
                 return self.miss(event);
             }
             if machine.paused_until_us > self.now_us {
-                // In its old place among what comes at that time: bytes must not overtake others.
-                let (at_us, sequence) = (machine.paused_until_us, self.current);
-                self.queue.push(Reverse(Scheduled { at_us, sequence, event }));
+                self.machines[node].held.push((self.current, event));
                 return;
             }
         }
@@ -358,6 +379,10 @@ impl World {
             }
             Event::Fault(fault) => self.strike(fault),
             Event::DiskFreed { node } => self.free_disk(node),
+            Event::PauseEnds { node } if self.machines[node].paused_until_us <= self.now_us => {
+                self.end_pause(node);
+            }
+            Event::PauseEnds { .. } => {}
             Event::ClientNext { client } => self.next_ops(client),
             Event::ClientTimeout { client, round } => self.client_gives_up(client, round),
             Event::Connect { node, connection } => self.accept(node, connection),
@@ -408,12 +433,16 @@ impl World {
         let elected = leads && process.led != status.ballot;
         if elected {
             process.led = status.ballot;
-            let electors_time_ms = process.driver.electors_time_ms();
-            self.note_election(node, status.ballot, electors_time_ms);
+            if process.driver.electors_time_ms() == 0 {
+                self.timeless.insert(status.ballot, false);
+            }
         }
         let stamp_ms = (clock_us / 1000) as i64 + status.stamp_offset_ms;
         // Its first entry is applied: what it made of the clock counts, for others as well.
-        if leads && keeps_time && self.timeless.contains(&status.ballot) {
+        if leads && keeps_time && self.timeless.contains_key(&status.ballot) {
+            if self.timeless.insert(status.ballot, true) == Some(false) {
+                self.check_timeless(node, status.ballot);
+            }
             let (ahead_ms, now_ms) = (stamp_ms - (now_us / 1000) as i64, (now_us / 1000) as i64);
             let before_ms = self.clock_base.map_or(i64::MIN, |(before_ms, _)| before_ms);
             self.clock_base = Some((before_ms.max(ahead_ms), now_ms));
@@ -440,20 +469,18 @@ impl World {
         self.end_if_stopped(node);
     }
 
-    /// Whether a leader may set the log's clock by its own: none of those who elected it had kept
-    /// time. With so many others that did, one of them is in every quorum.
-    fn note_election(&mut self, node: usize, ballot: Ballot, electors_time_ms: u64) {
+    /// A leader that set the log's clock by its own is established: none of those who elected it
+    /// had kept time. With so many others that do, one of them would have been among them. (Before
+    /// that it may be one that stood still since it asked, and whom nobody follows any more.)
+    fn check_timeless(&mut self, node: usize, ballot: Ballot) {
         let keeps = |machine: &&Machine| {
             let keeps = machine.process.as_ref().is_some_and(|it| it.driver.keeps_time());
             machine.node != node && keeps
         };
         let keepers = self.machines.iter().filter(keeps).count();
-        if electors_time_ms == 0 {
-            if keepers + self.plan.seats / 2 >= self.plan.seats {
-                let what = format!("{ballot} was elected as if nobody had kept time");
-                self.violate("the log's clock", what);
-            }
-            self.timeless.insert(ballot);
+        if keepers + self.plan.seats / 2 >= self.plan.seats {
+            let what = format!("{ballot} was elected as if nobody had kept time");
+            self.violate("the log's clock", what);
         }
     }
 

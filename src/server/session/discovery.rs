@@ -5,6 +5,7 @@ use redis_protocol::redis_keyslot;
 use resp::{Protocol, Reply};
 
 use super::client::help;
+use super::read::{BRIEF, LONG};
 use super::{Session, Taken};
 use crate::command::connection::Connection;
 use crate::command::parse::{SYNTAX, integer, integer_argument, is};
@@ -13,8 +14,8 @@ use crate::server::cluster::{self, SLOTS};
 use crate::server::subscriptions::{By, is_channel, is_pattern};
 use crate::server::topology::Topology;
 use crate::server::{Backend, HandOver, HandOverRefused, NodeRole, Refusal, Target, sentinel};
-use crate::store::StoreError;
-use crate::store::keyspace::{KeyRange, View};
+use crate::store::keyspace::{Exceeded, KeyRange, ReadError, View};
+use crate::store::{Rows, StoreError};
 
 impl Session {
     /// CLUSTER. The table has checked the subcommand and its arity.
@@ -45,12 +46,10 @@ impl Session {
             Ok(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
         };
         let Some(slot) = slot else { return Reply::error("ERR Invalid slot") };
-        let mut count = 0;
-        let found = self.visit_slot(slot, backend, &mut |_| {
-            count += 1;
-            true
-        });
-        found.map_or_else(|error| error, |()| Reply::Integer(count))
+        match self.read_slot(slot, usize::MAX, false, backend) {
+            Ok((count, _)) => Reply::Integer(count as i64),
+            Err(error) => error,
+        }
     }
 
     fn keys_in_slot(&self, rest: &[Bytes], backend: &dyn Backend) -> Reply {
@@ -61,47 +60,62 @@ impl Session {
         let (Ok(slot @ 0..SLOTS), Ok(count)) = (slot, count) else {
             return Reply::error("ERR Invalid slot or number of keys");
         };
-        let mut keys = Vec::new();
-        let found = self.visit_slot(slot, backend, &mut |key| {
-            if keys.len() < count {
-                keys.push(Reply::Bulk(Bytes::copy_from_slice(key)));
-            }
-            keys.len() < count
-        });
-        found.map_or_else(|error| error, |()| Reply::Array(keys))
+        match self.read_slot(slot, count, true, backend) {
+            Ok((_, keys)) => Reply::Array(keys),
+            Err(error) => error,
+        }
     }
 
-    /// Visits the keys of a slot in one view. Keys that are due stay until the log's clock has
-    /// passed them, as in DBSIZE.
-    fn visit_slot(
+    /// Counts keys of a slot in one view, up to `count_max`, and returns them if asked. Keys that
+    /// are due stay until the log's clock has passed them, as in DBSIZE.
+    fn read_slot(
         &self,
         slot: u16,
+        count_max: usize,
+        with_keys: bool,
         backend: &dyn Backend,
-        visit: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<(), Reply> {
-        let mut result: Result<(), StoreError> = Ok(());
-        let viewed = backend.with_rows(&mut |rows| {
-            result = View::open(rows, self.db, 0, 0).and_then(|view| {
+    ) -> Result<(usize, Vec<Reply>), Reply> {
+        let db = self.db;
+        let mut found = Err(ReadError::Exceeded(Exceeded::Steps));
+        let mut read = |rows: &dyn Rows, allowance| {
+            let (mut count, mut keys) = (0, Vec::new());
+            let scanned = View::open(rows, db, 0, 0).map_err(ReadError::Store).and_then(|view| {
+                let view = view.allowing(allowance);
                 view.scan(&KeyRange::all(), false, &mut |key, _, _| {
-                    redis_keyslot(key) != slot || visit(key)
+                    if count < count_max && redis_keyslot(key) == slot {
+                        count += 1;
+                        if with_keys {
+                            keys.push(Reply::Bulk(Bytes::copy_from_slice(key)));
+                        }
+                    }
+                    count < count_max
                 })
             });
-        });
-        let viewed = viewed.and_then(|index| {
+            found = scanned.map(|()| (count, keys));
+            matches!(found, Err(ReadError::Exceeded(_)))
+        };
+        let mut exceeded = false;
+        let mut viewed = backend.with_rows(&mut |rows| exceeded = read(rows, BRIEF));
+        if exceeded {
+            viewed = backend.with_rows_for_long(&mut |rows| {
+                read(rows, LONG);
+            });
+        }
+        let permitted = viewed.and_then(|index| {
             if !self.read_only {
                 backend.lease(index)?;
             }
             self.check_at_least(index)
         });
-        viewed.map_err(|refusal| self.refuse(&super::for_a_read(refusal), None))?;
-        match result {
-            Ok(()) => Ok(()),
-            Err(StoreError::Replaced) => Err(self.refuse(&Refusal::Loading, None)),
-            Err(error) => {
+        permitted.map_err(|refusal| self.refuse(&super::for_a_read(refusal), None))?;
+        found.map_err(|error| match error {
+            ReadError::Exceeded(_) => Reply::error("ERR too many keys"),
+            ReadError::Store(StoreError::Replaced) => Refusal::Loading.reply(None),
+            ReadError::Store(error) => {
                 backend.store_failed(error);
-                Err(self.refuse(&Refusal::Loading, None))
+                Refusal::Loading.reply(None)
             }
-        }
+        })
     }
 
     /// SUBSCRIBE, PSUBSCRIBE and their ends: one reply for each name.

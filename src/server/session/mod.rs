@@ -36,13 +36,14 @@ use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
 use super::{Backend, Refusal, Shared, Submission, refusal};
 use crate::command::batch::{self, Item, Items, Watch};
-use crate::command::charge::{ENTRY_CHARGE_MAX, charge};
+use crate::command::charge::{self, ENTRY_CHARGE_MAX};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
 use crate::command::ranges::answers_later;
 use crate::command::table::{self, Check, Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::store::StoreError;
+use crate::store::keyspace::View;
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
@@ -113,6 +114,8 @@ pub struct Session {
     count: u32,
     /// What the results of the items may come to.
     charge: usize,
+    /// The largest of the results, and of the items.
+    largest: usize,
     gathered: Vec<Gathered>,
     /// The submission that is out.
     submitted: Option<Submission>,
@@ -158,6 +161,7 @@ impl Session {
             items: BytesMut::new(),
             count: 0,
             charge: 0,
+            largest: 0,
             gathered: Vec::new(),
             submitted: None,
             retry: None,
@@ -261,6 +265,7 @@ impl Session {
     fn submit(&mut self) -> Step {
         assert!(self.count > 0, "client {} waits for nothing", self.id);
         let charge = std::mem::take(&mut self.charge);
+        self.largest = 0;
         let items = self.items.split().freeze();
         let submission = Submission { items, count: self.count, charge };
         self.count = 0;
@@ -446,7 +451,9 @@ impl Session {
         batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);
         self.count += 1;
-        self.charge += charge(spec, args);
+        let charge = self.charge_of(spec, args, self.largest, backend);
+        self.charge += charge;
+        self.largest = self.largest.max(charge).max(command_bytes(args));
         self.gathered.push(Gathered::Item);
         if answers_later(spec) { Taken::Submit } else { Taken::Done }
     }
@@ -457,6 +464,28 @@ impl Session {
             Refusal::Moved { address } if self.redirects => refusal::redirect(address),
             refusal => refusal.reply(key),
         }
+    }
+
+    /// What the results of a command may come to. The commands before it may have made its values
+    /// larger than the view shows: up to `largest`.
+    fn charge_of(
+        &self,
+        spec: &Spec,
+        args: &[Bytes],
+        largest: usize,
+        backend: &dyn Backend,
+    ) -> usize {
+        if !charge::depends_on_values(spec, args) {
+            return charge::of_arguments(spec, args);
+        }
+        let mut found = None;
+        // Refused, or failed: then the write itself will be, too.
+        let _ = backend.with_rows(&mut |rows| {
+            let view = View::open(rows, self.db, 0, 0).map(|view| view.allowing(read::BRIEF));
+            found = view.ok().and_then(|view| charge::of_values(spec, args, &view).ok());
+        });
+        let charge = found.unwrap_or_else(|| charge::worst(spec, args));
+        if charge::multiplies(spec, args) { charge.max(largest) } else { charge }
     }
 
     /// The store cannot answer: the node stops, and this client is told nothing it could mistake

@@ -1,5 +1,9 @@
 //! Reads: one view, then the lease, then the reply.
 //!
+//! The view is taken under the store's lock, which holds up the next entry. A read that looks at
+//! much is begun again on a view of its own, which holds up nobody, and off the threads that other
+//! connections need.
+//!
 //! A read that meets a key past its deadline by the present time, but not by the log's clock, has
 //! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
 //! stands still, and reads go by it: the key is still there, as for every other client.
@@ -14,15 +18,43 @@ use crate::command::scan::Place;
 use crate::command::table::{Read, Spec};
 use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
-use crate::store::keyspace::View;
+use crate::store::keyspace::{Allowance, Exceeded, ReadError, View};
 use crate::store::{Rows, StoreError};
 
 /// How often a read has the log's clock advanced before it gives up. Once is enough unless a new
 /// master's stamps are behind the old one's.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Reads rows at a time, in ms since the epoch; also says whether it met a due key.
-type ReadAt<'a, T> = dyn FnMut(&dyn Rows, u64) -> Result<(T, bool), StoreError> + 'a;
+/// Reads rows at a time, in ms since the epoch, for no more than is allowed.
+type ReadAt<'a, T> = dyn FnMut(&dyn Rows, u64, Allowance) -> Result<(T, Met), StoreError> + 'a;
+
+/// What reading met beside its result.
+#[derive(Default)]
+pub(super) struct Met {
+    /// A key that is due by the reader's clock.
+    pub due: bool,
+    /// The end of its allowance: the result is not to be used, unless it is an error about that.
+    pub exceeded: Option<Exceeded>,
+}
+
+impl Met {
+    /// Takes in what a view met.
+    pub fn take(&mut self, view: &View) {
+        self.due |= view.met_due();
+        self.exceeded = self.exceeded.or(view.exceeded());
+    }
+
+    fn of(view: &View) -> Met {
+        Met { due: view.met_due(), exceeded: view.exceeded() }
+    }
+}
+
+/// No reply is longer, in bytes; nor are those of a transaction together.
+const REPLY_BYTES_MAX: u64 = 512 << 20;
+/// What a read may look at while it holds the next entry up: a few milliseconds' work,
+pub(super) const BRIEF: Allowance = Allowance { steps: 5000, reply_bytes: REPLY_BYTES_MAX };
+/// and when it holds nobody up: minutes'.
+pub(super) const LONG: Allowance = Allowance { steps: 200_000_000, reply_bytes: REPLY_BYTES_MAX };
 
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
@@ -55,10 +87,10 @@ impl Session {
             call = &prepared;
         }
         let (db, seed) = (self.db, self.random.u64(..));
-        let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms, seed)?;
+        let result = self.view(backend, &mut |rows, now_ms, allowance| {
+            let view = View::open(rows, db, now_ms, seed)?.allowing(allowance);
             let reply = read(&view, call)?;
-            Ok((reply, view.met_due()))
+            Ok((reply, Met::of(&view)))
         });
         match result {
             Ok(reply) if is_scan => {
@@ -74,7 +106,7 @@ impl Session {
     }
 
     /// Reads under one view and asks for the lease afterwards. `read` gets the rows and the time to
-    /// read at, and says whether it met a due key.
+    /// read at, and says what it met. It is called again, and for long, if it looks at much.
     pub(super) fn view<T>(
         &mut self,
         backend: &dyn Backend,
@@ -91,17 +123,22 @@ impl Session {
             }
         }
         let mut result = None;
-        let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms)));
-        let view_index = viewed.map_err(NoResult::Refused)?;
+        let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms, BRIEF)));
+        let mut view_index = viewed.map_err(NoResult::Refused)?;
+        if let Some(Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))) = result {
+            let viewed =
+                backend.with_rows_for_long(&mut |rows| result = Some(read(rows, now_ms, LONG)));
+            view_index = viewed.map_err(NoResult::Refused)?;
+        }
         let Some(result) = result else {
             return Err(NoResult::Refused(Refusal::Loading));
         };
-        let (value, met_due) = result.map_err(NoResult::Failed)?;
+        let (value, met) = result.map_err(NoResult::Failed)?;
         if !self.read_only {
             backend.lease(view_index).map_err(NoResult::Refused)?;
         }
         self.check_at_least(view_index).map_err(NoResult::Refused)?;
-        if !met_due {
+        if !met.due {
             return Ok(value);
         }
         match backend.may_write() {
@@ -153,14 +190,19 @@ impl Session {
             return Taken::Later;
         }
         let db = self.db;
-        let result = self.view(backend, &mut |rows, now_ms| {
-            let view = View::open(rows, db, now_ms, 0)?;
-            let versions: Result<Vec<_>, StoreError> =
+        let result = self.view(backend, &mut |rows, now_ms, allowance| {
+            let view = View::open(rows, db, now_ms, 0)?.allowing(allowance);
+            let versions: Result<Vec<_>, ReadError> =
                 args[1..].iter().map(|key| view.version(key)).collect();
-            Ok((versions?, view.met_due()))
+            match versions {
+                Ok(versions) => Ok((Some(versions), Met::of(&view))),
+                Err(ReadError::Exceeded(_)) => Ok((None, Met::of(&view))),
+                Err(ReadError::Store(error)) => Err(error),
+            }
         });
         match result {
-            Ok(versions) => {
+            Ok(None) => self.emit(Reply::error("ERR too many keys, or too large ones"), out),
+            Ok(Some(versions)) => {
                 for (key, version) in args[1..].iter().zip(versions) {
                     // A key watched again keeps the version seen first.
                     if !self.watches.iter().any(|watch| watch.db == db && watch.key == key) {

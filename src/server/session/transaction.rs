@@ -8,18 +8,19 @@
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
-use super::read::NoResult;
+use super::read::{Met, NoResult};
 use super::{Gathered, Session, Taken};
 use crate::command::assertions::{check_assertion, is_assertion};
 use crate::command::batch;
-use crate::command::charge::{TRANSACTION_CHARGE_MAX, charge};
+use crate::command::charge::{TRANSACTION_CHARGE_MAX, of_many};
 use crate::command::connection::Connection;
+use crate::command::outcome::run_read;
 use crate::command::parse::{check_command, command_bytes, parse_db};
 use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
-use crate::store::keyspace::View;
+use crate::store::keyspace::{ReadError, View};
 
 /// An open MULTI.
 #[derive(Default)]
@@ -28,6 +29,8 @@ pub(super) struct Transaction {
     bytes: usize,
     /// What the results may come to.
     charge: usize,
+    /// The largest of them, or of what was sent.
+    largest: usize,
     /// A command could not be queued: EXEC will refuse.
     pub(super) aborted: bool,
 }
@@ -41,6 +44,22 @@ impl Transaction {
     /// Whether it needs the log.
     pub(super) fn has_write(&self) -> bool {
         self.queue.iter().any(|queued| queued.spec.is_write())
+    }
+
+    /// The level that a node must know to apply it.
+    fn level(&self) -> u8 {
+        let bounded = |queued: &Queued| {
+            // The last ones: a key may be written in two databases.
+            is_assertion(queued.spec)
+                || matches!(queued.spec.name, "copy" | "move" | "swapdb" | "select")
+        };
+        match self.queue.iter().any(bounded) {
+            true => batch::LEVEL_BOUNDED,
+            false => {
+                let levels = self.queue.iter().map(|queued| queued.spec.level(&queued.args));
+                levels.max().unwrap_or(1)
+            }
+        }
     }
 }
 
@@ -91,11 +110,14 @@ impl Session {
         let permitted = permitted.map_err(|refusal| {
             self.refuse(&refusal, spec.keys_of(args).next().map(|key| &key[..]))
         });
+        let largest = self.transaction.as_ref().map_or(0, |transaction| transaction.largest);
+        let charge = self.charge_of(spec, args, largest, backend);
         let Some(transaction) = &mut self.transaction else {
             return Taken::Done;
         };
         transaction.bytes += command_bytes(args);
-        transaction.charge += charge(spec, args);
+        transaction.charge += charge;
+        transaction.largest = transaction.largest.max(charge).max(command_bytes(args));
         let permitted = permitted.and_then(|()| check_command(transaction.bytes));
         let permitted = permitted.and_then(|()| check_charge(transaction.charge));
         match permitted.and_then(|()| check_assertion(spec, args)) {
@@ -161,9 +183,9 @@ impl Session {
             }
             watches.clear();
         }
-        self.charge += transaction.charge;
-        let levels = transaction.queue.iter().map(|queued| queued.spec.level(&queued.args));
-        batch::encode_level(&mut self.items, levels.max().unwrap_or(1));
+        let many = transaction.queue.iter().map(|queued| of_many(queued.spec)).max();
+        self.charge += transaction.charge + many.unwrap_or(0);
+        batch::encode_level(&mut self.items, transaction.level());
         if all_writes {
             let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
             batch::encode_transaction(&mut self.items, &watches, calls);
@@ -252,36 +274,38 @@ impl Session {
             .collect();
         let watches = std::mem::take(&mut self.watches);
         let (start, seed) = (self.db, self.random.u64(..));
-        let result = self.view(backend, &mut |rows, now_ms| {
-            let mut met_due = false;
+        let result = self.view(backend, &mut |rows, now_ms, allowance| {
+            let mut met = Met::default();
             for watch in &watches {
                 let view = View::open(rows, watch.db, now_ms, 0)?;
-                let version = view.version(&watch.key)?;
-                met_due |= view.met_due();
+                let version = view.version(&watch.key).map_err(ReadError::of_unlimited)?;
+                met.take(&view);
                 if version != watch.version {
-                    return Ok((None, met_due));
+                    return Ok((None, met));
                 }
             }
-            let mut view = View::open(rows, start, now_ms, seed)?;
+            let mut view = View::open(rows, start, now_ms, seed)?.allowing(allowance);
             let mut replies = Vec::with_capacity(transaction.queue.len());
             for (Queued { spec, args }, prepared) in transaction.queue.iter().zip(&prepared) {
                 replies.push(match (spec.kind, prepared) {
                     (Kind::Read(_), Err(reply)) => Some(reply.clone()),
                     (Kind::Read(read), Ok(prepared)) if !prepared.is_empty() => {
-                        Some(read(&view, prepared)?)
+                        Some(run_read(read, &view, prepared)?)
                     }
-                    (Kind::Read(read), _) => Some(read(&view, args)?),
+                    (Kind::Read(read), _) => Some(run_read(read, &view, args)?),
                     (Kind::Connection(Connection::Select), _) => {
                         if let Ok(db) = parse_db(&args[1]) {
-                            met_due |= view.met_due();
-                            view = View::open(rows, db, now_ms, seed)?;
+                            met.take(&view);
+                            let left = view.left();
+                            view = View::open(rows, db, now_ms, seed)?.allowing(left);
                         }
                         None
                     }
                     _ => None,
                 });
             }
-            Ok((Some(replies), met_due | view.met_due()))
+            met.take(&view);
+            Ok((Some(replies), met))
         });
         match result {
             Ok(None) => self.emit(Reply::NullArray, out),
@@ -346,9 +370,8 @@ fn unchanged(watches: &[batch::Watch], backend: &dyn Backend) -> bool {
     let mut same = true;
     let viewed = backend.with_rows(&mut |rows| {
         same = watches.iter().all(|watch| {
-            let version =
-                View::open(rows, watch.db, 0, 0).and_then(|view| view.version(&watch.key));
-            version.is_ok_and(|version| version == watch.version)
+            let version = View::open(rows, watch.db, 0, 0).map(|view| view.version(&watch.key));
+            matches!(version, Ok(Ok(version)) if version == watch.version)
         });
     });
     viewed.is_ok() && same

@@ -23,6 +23,7 @@
 //!
 //! Everything here depends on rows and arguments only, so it is the same on every node.
 
+mod allowance;
 mod header;
 mod meta;
 mod range;
@@ -31,6 +32,7 @@ mod removing;
 mod view;
 mod writer;
 
+pub use allowance::{Allowance, Exceeded, ReadError};
 pub use header::{HEADER_BYTES, Header, Stored, Type, Version};
 pub use meta::{DATABASES, Database, Meta, earliest_deadline};
 pub use range::{KeyRange, after_prefix, next_key};

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::removals::FINISHED_MAX;
 use super::tests::{Map, change, set};
 use super::*;
 
@@ -64,6 +65,80 @@ fn a_small_range_goes_at_once_and_a_large_one_by_parts() {
     assert_eq!(Removal::finished(&rows, version).unwrap(), None);
     let plain = Meta { clock_ms: 1, ..meta };
     assert_eq!(plain.encode()[0], 1, "without removals the row is as before there were any");
+}
+
+fn remove_all(rows: &mut Map, index: u64, clock_ms: u64) -> Version {
+    let mut version = Version::ABSENT;
+    change(rows, index, clock_ms, |keyspace| {
+        keyspace.bound(true);
+        match keyspace.remove_range(KeyRange::all(), 2).unwrap() {
+            Removed::Later(later) => version = later,
+            other => panic!("{other:?}"),
+        }
+    });
+    version
+}
+
+#[test]
+fn a_step_is_bounded_in_bytes() {
+    let mut rows = Map::default();
+    let large = vec![b'x'; 3 << 20];
+    change(&mut rows, 1, 10, |keyspace| {
+        (0..10u8).for_each(|key| set(keyspace, &[key], &large, 0));
+    });
+    let mut keys = Vec::new();
+    change(&mut rows, 2, 10, |keyspace| {
+        keyspace.bound(true);
+        let removed = keyspace.remove_range(KeyRange::all(), 1000).unwrap();
+        assert!(matches!(removed, Removed::Later(_)), "few rows, but long ones: {removed:?}");
+    });
+    for index in 3..9 {
+        change(&mut rows, index, index * 10, |keyspace| keyspace.go_on_removing(250).unwrap());
+        keys.push(Meta::read(&rows).unwrap().databases[0].keys);
+    }
+    assert_eq!(keys, [8, 6, 4, 2, 0, 0]);
+}
+
+#[test]
+fn a_removal_ends_while_newer_keys_keep_coming() {
+    let mut rows = Map::default();
+    fill(&mut rows, 1, 100);
+    let version = remove_all(&mut rows, 2, 10);
+    let mut entries = 0;
+    while Removal::finished(&rows, version).unwrap() == Some(None) {
+        let index = 3 + entries;
+        change(&mut rows, index, 10 * index, |keyspace| {
+            // More behind its end, and more in it, than a step removes.
+            for key in 0..20 {
+                set(keyspace, format!("{key:02}{index:04}").as_bytes(), b"new", 0);
+                set(keyspace, format!("9{index:04}{key:02}").as_bytes(), b"new", 0);
+            }
+            keyspace.go_on_removing(10).unwrap();
+        });
+        entries += 1;
+        assert!(entries < 100, "it does not end");
+    }
+    assert_eq!(Removal::finished(&rows, version).unwrap(), Some(Some(100)));
+    assert_eq!(visible(&rows) as u64, 40 * entries);
+}
+
+#[test]
+fn finished_removals_cost_readers_nothing_and_are_not_kept_for_ever() {
+    let mut rows = Map::default();
+    let mut versions = Vec::new();
+    for round in 0..FINISHED_MAX as u64 + 10 {
+        fill(&mut rows, 3 * round + 1, 3);
+        versions.push(remove_all(&mut rows, 3 * round + 2, 10 + 20 * round));
+        let clock_ms = 20 + 20 * round;
+        let meta = change(&mut rows, 3 * round + 3, clock_ms, |keyspace| {
+            keyspace.go_on_removing(250).unwrap();
+        });
+        assert_eq!((meta.removals, meta.earliest_deadline_ms()), (0, None));
+        assert_eq!(Removal::finished(&rows, versions[round as usize]).unwrap(), Some(Some(3)));
+    }
+    let known = |version: &&Version| Removal::finished(&rows, **version).unwrap().is_some();
+    assert_eq!(versions.iter().filter(known).count(), FINISHED_MAX);
+    assert!(known(&versions.last().unwrap()));
 }
 
 #[test]
@@ -224,17 +299,22 @@ fn act(keyspace: &mut Keyspace, model: &mut Model, action: &Action) -> Option<(V
 
 proptest! {
     #[test]
-    fn removals_are_seen_at_once_and_counted_right(actions in vec(any_action(), 1..60)) {
+    fn removals_are_seen_at_once_and_counted_right(
+        actions in vec((any_action(), any::<bool>()), 1..60),
+    ) {
         let (mut rows, mut model, mut clock_ms) = (Map::default(), Model::default(), 100);
         let mut removals: Vec<(Version, u64)> = Vec::new();
         let mut index = 0;
-        let mut apply = |rows: &mut Map, model: &mut Model, clock_ms: u64, action: &Action| {
+        let mut apply = |rows: &mut Map, model: &mut Model, clock_ms: u64, action: &Action, bounded| {
             index += 1;
             for keys in model.iter_mut() {
                 keys.retain(|_, deadline_ms| *deadline_ms == 0 || *deadline_ms > clock_ms);
             }
             let mut removal = None;
-            change(rows, index, clock_ms, |keyspace| removal = act(keyspace, model, action));
+            change(rows, index, clock_ms, |keyspace| {
+                keyspace.bound(bounded);
+                removal = act(keyspace, model, action);
+            });
             for (db, keys) in model.iter().enumerate() {
                 let view = View::open(rows, db as u8, 0, 0).unwrap();
                 let mut found = Vec::new();
@@ -247,14 +327,14 @@ proptest! {
             }
             removal
         };
-        for action in &actions {
+        for (action, bounded) in &actions {
             clock_ms += if let Action::Clock { ms } = action { *ms } else { 1 };
-            removals.extend(apply(&mut rows, &mut model, clock_ms, action));
+            removals.extend(apply(&mut rows, &mut model, clock_ms, action, *bounded));
         }
         // Far less than the time that counts are kept.
         for _ in 0..400 {
             clock_ms += 10;
-            apply(&mut rows, &mut model, clock_ms, &Action::Clock { ms: 10 });
+            apply(&mut rows, &mut model, clock_ms, &Action::Clock { ms: 10 }, true);
         }
         for (version, count) in removals {
             prop_assert_eq!(Removal::finished(&rows, version).unwrap(), Some(Some(count)));

@@ -1,6 +1,6 @@
 //! Deleting ranges of keys, at once or by a removal whose rows go later.
 
-use super::removals::{BOUND_BYTES_MAX, KEPT_MS, REMOVALS_MAX, Removal, hider};
+use super::removals::{BOUND_BYTES_MAX, KEPT_MS, REMOVALS_MAX, Removal, hider, put_finished};
 use super::{Header, KeyRange, Keyspace, PREFIX_BYTES, Version, key_row, next_key};
 use crate::store::StoreError;
 
@@ -24,6 +24,32 @@ struct FoundRows {
     next: Option<Vec<u8>>,
 }
 
+/// Bytes of values that are read at a time. All nodes must have the same number.
+const BYTES_AT_ONCE_MAX: usize = 4 << 20;
+/// A step of a bounded removal looks at so many times the rows that it removes. Newer keys in its
+/// range would have to come at that rate to keep it from ending. All nodes must have the same
+/// number.
+const LOOKS: usize = 10;
+
+/// How much is read at a time.
+#[derive(Clone, Copy)]
+struct Portion {
+    /// Rows that are wanted.
+    rows: usize,
+    /// Rows that are looked at.
+    looks: usize,
+    bytes: usize,
+}
+
+impl Portion {
+    fn new(rows: usize, looks: usize, bounded: bool) -> Portion {
+        match bounded {
+            true => Portion { rows, looks, bytes: BYTES_AT_ONCE_MAX },
+            false => Portion { rows, looks: usize::MAX, bytes: usize::MAX },
+        }
+    }
+}
+
 impl Keyspace<'_> {
     /// Deletes all keys of a range of the selected database; at once where there are no more than
     /// `at_once_max` rows.
@@ -33,7 +59,8 @@ impl Keyspace<'_> {
         at_once_max: usize,
     ) -> Result<Removed, StoreError> {
         let space = self.meta.databases[self.database].space;
-        let found = self.some_rows(space, &range, at_once_max)?;
+        let portion = Portion::new(at_once_max, at_once_max, self.bounded);
+        let found = self.some_rows(space, &range, portion, &|_, _| true)?;
         if found.next.is_none() {
             let mut removed = 0;
             for (key, header) in found.rows {
@@ -56,8 +83,10 @@ impl Keyspace<'_> {
         self.version.place += 1;
         self.changes += 1;
         let (version, clock_ms) = (self.version, self.meta.clock_ms);
-        let (stepped_ms, removed, finished_ms) = (clock_ms, 0, 0);
-        let removal = Removal { version, space, range, clock_ms, stepped_ms, removed, finished_ms };
+        let (stepped_ms, removed, finished_ms, bounded) = (clock_ms, 0, 0, self.bounded);
+        let range = if bounded { self.up_to_last(space, range)? } else { range };
+        let removal =
+            Removal { version, space, range, clock_ms, stepped_ms, removed, finished_ms, bounded };
         self.removals.push(removal);
         self.put_removal(self.removals.len() - 1);
         Ok(Removed::Later(version))
@@ -80,7 +109,9 @@ impl Keyspace<'_> {
         if clock_ms < removal.due_ms() {
             return Ok(());
         }
-        let found = self.some_rows(removal.space, &removal.range, limit)?;
+        let portion = Portion::new(limit, LOOKS * limit, removal.bounded);
+        let wanted = |key: &[u8], header: &Header| !removal.bounded || removal.hides(key, header);
+        let found = self.some_rows(removal.space, &removal.range, portion, &wanted)?;
         let database = self.database_of(removal.space);
         for (key, header) in &found.rows {
             if !removal.hides(key, header) {
@@ -102,8 +133,14 @@ impl Keyspace<'_> {
             None => removal.finished_ms = clock_ms.max(1),
         }
         let space = removal.space;
-        self.removals[place] = removal;
-        self.put_removal(place);
+        if finished && removal.bounded {
+            self.removals.remove(place);
+            self.rows.delete(Removal::row(removal.version));
+            put_finished(self.rows, &removal)?;
+        } else {
+            self.removals[place] = removal;
+            self.put_removal(place);
+        }
         if finished && database.is_none() {
             self.retire_unless_counted(space);
         }
@@ -148,24 +185,44 @@ impl Keyspace<'_> {
         self.meta.databases.iter().position(|database| database.space == space)
     }
 
-    /// The first rows of a range, whether their keys are there or not.
+    /// The range without what lies behind its last row.
+    fn up_to_last(&self, space: u32, range: KeyRange) -> Result<KeyRange, StoreError> {
+        let Some((from, to)) = range.rows(space) else { return Ok(range) };
+        let mut end = None;
+        self.rows.scan(&from, Some(&to), true, &mut |row, _| {
+            end = Some(next_key(&row[PREFIX_BYTES..]));
+            false
+        })?;
+        let end = end.filter(|end| end.len() <= BOUND_BYTES_MAX).or(range.end);
+        Ok(KeyRange { first: range.first, end })
+    }
+
+    /// The first wanted rows of a range, whether their keys are there or not.
     fn some_rows(
         &self,
         space: u32,
         range: &KeyRange,
-        limit: usize,
+        portion: Portion,
+        wanted: &dyn Fn(&[u8], &Header) -> bool,
     ) -> Result<FoundRows, StoreError> {
         let mut found = FoundRows { rows: Vec::new(), next: None };
         let Some((from, to)) = range.rows(space) else { return Ok(found) };
+        let (mut looks, mut bytes, mut last) = (0, 0, Vec::new());
         let mut damage = None;
         self.rows.scan(&from, Some(&to), false, &mut |row, value| {
             let key = &row[PREFIX_BYTES..];
-            if found.rows.len() == limit {
-                found.next = found.rows.last().map(|(last, _)| next_key(last));
+            if found.rows.len() == portion.rows || looks == portion.looks || bytes >= portion.bytes
+            {
+                found.next = Some(next_key(&last));
                 return false;
             }
+            looks += 1;
+            bytes += row.len() + value.len();
+            last.clear();
+            last.extend_from_slice(key);
             match Header::decode(value) {
-                Ok(header) => found.rows.push((key.to_vec(), header)),
+                Ok(header) if wanted(key, &header) => found.rows.push((key.to_vec(), header)),
+                Ok(_) => (),
                 Err(error) => damage = Some(error),
             }
             damage.is_none()

@@ -4,11 +4,15 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 
+use super::allowance::{Allowance, Exceeded, ReadError, steps_of};
 use super::meta::{Database, Meta};
 use super::removals::{Removal, hider};
 use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_key_row};
 use crate::planted::{Bug, plants};
 use crate::store::{Rows, StoreError};
+
+/// Gets a key and, if it is there, its header and value.
+type VisitRow<'a> = dyn FnMut(&[u8], Option<(&Header, &Bytes)>) -> bool + 'a;
 
 /// One database as it was after some log entry.
 ///
@@ -25,6 +29,8 @@ pub struct View<'a> {
     /// Unfinished ones of this database.
     removals: Vec<Removal>,
     due: Cell<bool>,
+    left: Cell<Allowance>,
+    exceeded: Cell<Option<Exceeded>>,
 }
 
 impl<'a> View<'a> {
@@ -52,7 +58,58 @@ impl<'a> View<'a> {
         let (now_ms, due) = (now_ms.max(clock_ms), Cell::new(false));
         let here = |removal: &&Removal| removal.space == database.space && removal.finished_ms == 0;
         let removals = removals.iter().filter(here).cloned().collect();
-        View { rows, database, clock_ms, now_ms, seed, removals, due }
+        let (left, exceeded) = (Cell::new(Allowance::UNLIMITED), Cell::new(None));
+        View { rows, database, clock_ms, now_ms, seed, removals, due, left, exceeded }
+    }
+
+    /// The same for a reader that may cost so much.
+    pub fn allowing(self, allowance: Allowance) -> View<'a> {
+        self.left.set(allowance);
+        self
+    }
+
+    /// What the reader may cost yet.
+    pub fn left(&self) -> Allowance {
+        self.left.get()
+    }
+
+    /// What a read would have cost too much of, if one did: its reply is then not to be used.
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        self.exceeded.get()
+    }
+
+    /// Takes steps off what is left.
+    pub fn spend(&self, steps: u64) -> Result<(), ReadError> {
+        let left = self.left.get();
+        let Some(steps) = left.steps.checked_sub(steps) else {
+            return Err(self.exceed(Exceeded::Steps));
+        };
+        self.left.set(Allowance { steps, ..left });
+        Ok(())
+    }
+
+    /// Takes a part of a reply, so many bytes of a string, off what is left.
+    pub fn answer(&self, bytes: usize) -> Result<(), ReadError> {
+        // What a reply costs beside its bytes.
+        const PART_BYTES: u64 = 64;
+        let left = self.left.get();
+        let Some(reply_bytes) = left.reply_bytes.checked_sub(bytes as u64 + PART_BYTES) else {
+            return Err(self.exceed(Exceeded::ReplyBytes));
+        };
+        self.left.set(Allowance { reply_bytes, ..left });
+        Ok(())
+    }
+
+    /// A reply of so many bytes takes the place of what was taken off since there were
+    /// `reply_bytes` left.
+    pub fn settle(&self, reply_bytes: u64, bytes: usize) -> Result<(), ReadError> {
+        self.left.set(Allowance { reply_bytes, ..self.left.get() });
+        self.answer(bytes)
+    }
+
+    fn exceed(&self, what: Exceeded) -> ReadError {
+        self.exceeded.set(Some(what));
+        ReadError::Exceeded(what)
     }
 
     /// What anything random is derived from: the same for the same entry on every node.
@@ -77,43 +134,87 @@ impl<'a> View<'a> {
     }
 
     /// The key, if it is there.
-    pub fn find(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        let Some(row) = with_key_row(self.database.space, key, |row| self.rows.get(row))? else {
-            return Ok(None);
-        };
+    pub fn find(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
+        let row = with_key_row(self.database.space, key, |row| self.rows.get(row))?;
+        self.spend(row.as_ref().map_or(1, |row| steps_of(row)))?;
+        let Some(row) = row else { return Ok(None) };
         let stored = Stored::decode(row)?;
         Ok(self.is_there(key, &stored.header).then_some(stored))
     }
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
-    pub fn version(&self, key: &[u8]) -> Result<Version, StoreError> {
+    pub fn version(&self, key: &[u8]) -> Result<Version, ReadError> {
         Ok(self.find(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
     }
 
     /// Visits the keys of a range, ascending or, when `reverse`, descending, until `visit` returns
-    /// false. It gets the key, its header and, for a string, the bytes.
+    /// false. It gets the key, its header and, for a string, the bytes. Fails when the reader may
+    /// cost no more, also when `visit` has found that out.
     pub fn scan(
         &self,
         range: &KeyRange,
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Header, &Bytes) -> bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ReadError> {
+        let visit = &mut |key: &[u8], found: Option<(&Header, &Bytes)>| {
+            found.is_none_or(|(header, value)| visit(key, header, value))
+        };
+        self.scan_rows(range, reverse, visit)
+    }
+
+    /// The same, ascending, for at most `rows_max` rows, those included whose keys are not there
+    /// any more. Returns the last row's key if there are more.
+    pub fn scan_some(
+        &self,
+        range: &KeyRange,
+        rows_max: usize,
+        visit: &mut dyn FnMut(&[u8], &Header, &Bytes) -> bool,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let (mut looked_at, mut last, mut more) = (0, Vec::new(), false);
+        let visit = &mut |key: &[u8], found: Option<(&Header, &Bytes)>| {
+            let full = looked_at == rows_max;
+            if full || !found.is_none_or(|(header, value)| visit(key, header, value)) {
+                more = looked_at > 0;
+                return false;
+            }
+            looked_at += 1;
+            last.clear();
+            last.extend_from_slice(key);
+            true
+        };
+        self.scan_rows(range, false, visit)?;
+        Ok(more.then(|| last.into()))
+    }
+
+    /// Visits rows, whether their keys are there or not.
+    fn scan_rows(
+        &self,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut VisitRow,
+    ) -> Result<(), ReadError> {
         let Some((from, to)) = range.rows(self.database.space) else { return Ok(()) };
-        let mut damage = None;
-        self.rows.scan(&from, Some(&to), reverse, &mut |row, value| {
+        let mut failure = None;
+        self.rows.scan_with_removed(&from, Some(&to), reverse, &mut |row, value| {
             let key = &row[PREFIX_BYTES..];
-            match Header::decode(value) {
-                Ok(header) if self.is_there(key, &header) => {
-                    visit(key, &header, &value.slice(HEADER_BYTES..))
-                }
-                Ok(_) => true,
+            let found = self.spend(value.map_or(1, |value| steps_of(value))).and_then(|()| {
+                let Some(value) = value else { return Ok(None) };
+                let header = Header::decode(value)?;
+                Ok(self.is_there(key, &header).then(|| (header, value.slice(HEADER_BYTES..))))
+            });
+            match found {
+                Ok(found) => visit(key, found.as_ref().map(|(header, value)| (header, value))),
                 Err(error) => {
-                    damage = Some(error);
+                    failure = Some(error);
                     false
                 }
             }
         })?;
-        damage.map_or(Ok(()), Err)
+        match (failure, self.exceeded.get()) {
+            (Some(error), _) => Err(error),
+            (None, Some(what)) => Err(ReadError::Exceeded(what)),
+            (None, None) => Ok(()),
+        }
     }
 
     fn is_there(&self, key: &[u8], header: &Header) -> bool {

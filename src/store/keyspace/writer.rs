@@ -22,6 +22,8 @@ pub struct Keyspace<'a> {
     pub(super) removals: Vec<Removal>,
     /// What the running part began with; `None` when no part is running.
     part: Option<(Meta, Vec<Removal>, u64)>,
+    /// Whether removals that begin now are bounded.
+    pub(super) bounded: bool,
     /// What anything random in the entry is derived from.
     seed: u64,
 }
@@ -39,8 +41,8 @@ impl<'a> Keyspace<'a> {
         meta.clock_ms = meta.clock_ms.max(stamp_ms);
         let version = Version { index, place: 0 };
         let removals = if meta.removals > 0 { Removal::read_all(&*rows)? } else { Vec::new() };
-        let (database, changes, part) = (0, 0, None);
-        Ok(Keyspace { rows, meta, database, version, changes, removals, part, seed })
+        let (database, changes, part, bounded) = (0, 0, None, false);
+        Ok(Keyspace { rows, meta, database, version, changes, removals, part, bounded, seed })
     }
 
     /// Writes counts and clock; what the keyspace is after the entry.
@@ -50,6 +52,11 @@ impl<'a> Keyspace<'a> {
         self.meta.removals_due_ms = self.removals_due_ms().unwrap_or(0);
         self.rows.put(Meta::row(), self.meta.encode());
         self.meta
+    }
+
+    /// Whether what follows is bounded, as `command::batch` says of its levels.
+    pub fn bound(&mut self, bounded: bool) {
+        self.bounded = bounded;
     }
 
     /// What follows is the entry's next item, and has another version than what was before.

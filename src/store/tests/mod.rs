@@ -2,8 +2,8 @@
 //! an engine that is believed only when it may be.
 
 mod draining;
+mod files;
 mod random;
-mod sled;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -166,5 +166,61 @@ fn compare(rows: &dyn Rows, state: &Model, random: &mut fastrand::Rng, seed: u64
         }
         expected.truncate(limit);
         assert_eq!(found, expected, "seed {seed}, reverse {reverse}");
+    }
+}
+
+#[test]
+fn an_entry_scans_its_own_changes_as_they_come_and_go() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a", "d"]);
+    let mut entry = store.entry();
+    let shown = |entry: &EntryRows, reverse| {
+        let mut names = String::new();
+        entry
+            .scan(&row(1, ""), Some(&row(2, "")), reverse, &mut |row, _| {
+                names.push_str(&String::from_utf8_lossy(&row[4..]));
+                true
+            })
+            .unwrap();
+        names
+    };
+    entry.put(row(1, "c"), Bytes::new());
+    assert_eq!(shown(&entry, false), "acd");
+    entry.put(row(1, "b"), Bytes::new());
+    entry.delete(row(1, "d"));
+    assert_eq!(shown(&entry, true), "cba");
+    entry.begin_part();
+    entry.put(row(1, "x"), Bytes::new());
+    entry.put(row(1, "d"), Bytes::new());
+    entry.delete(row(1, "c"));
+    assert_eq!(shown(&entry, false), "abdx");
+    entry.undo_part();
+    assert_eq!(shown(&entry, false), "abc");
+    entry.commit(store.applied() + 1);
+}
+
+#[test]
+fn a_reader_is_told_of_removed_rows_that_it_steps_over() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a", "b", "c", "d"]);
+    drain(&store);
+    let mut entry = store.entry();
+    entry.delete(row(1, "b"));
+    entry.delete(row(1, "c"));
+    entry.put(row(1, "x"), Bytes::new());
+    entry.commit(store.applied() + 1);
+    for reverse in [false, true] {
+        let (mut there, mut removed) = (String::new(), String::new());
+        let (first, end) = (row(1, ""), row(2, ""));
+        store
+            .read()
+            .scan_with_removed(&first, Some(&end), reverse, &mut |row, value| {
+                let names = if value.is_some() { &mut there } else { &mut removed };
+                names.push_str(&String::from_utf8_lossy(&row[4..]));
+                true
+            })
+            .unwrap();
+        let expected = if reverse { ("xda", "cb") } else { ("adx", "bc") };
+        assert_eq!((&there[..], &removed[..]), expected);
     }
 }

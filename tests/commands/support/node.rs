@@ -1,6 +1,6 @@
 //! A node of one, without a log: a submission is applied at once.
 
-use arakoon::command::{apply_batch, batch};
+use arakoon::command::{Replies, apply_batch, batch};
 use arakoon::server::{
     Backend, HandOver, HandOverRefused, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced,
     Target,
@@ -30,6 +30,8 @@ pub struct Node {
     pub hand_over: Option<HandOver>,
     /// Submissions so far.
     pub submissions: usize,
+    /// Reads that took long, so far.
+    pub long_reads: usize,
 }
 
 /// A cluster of one, as its sessions see it.
@@ -41,6 +43,11 @@ impl Backend for OneNode {
         let node = self.0.lock();
         read(&node.rows);
         Ok(node.index)
+    }
+
+    fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
+        self.0.lock().long_reads += 1;
+        self.with_rows(read)
     }
 
     fn lease(&self, _view_index: u64) -> Result<(), Refusal> {
@@ -141,7 +148,8 @@ impl OneNode {
         node.index += 1;
         let entry = batch::seal(node.stamp_ms, 0, submission.count, &[submission.items]);
         let index = node.index;
-        let applied = apply_batch(index, &entry, &mut node.rows).expect("a map cannot fail");
+        let applied =
+            apply_batch(index, &entry, &mut node.rows, Replies::Wanted).expect("a map cannot fail");
         Ok(applied.replies)
     }
 }

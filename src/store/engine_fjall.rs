@@ -1,0 +1,355 @@
+//! fjall 3 as the engine.
+//!
+//! A log-structured tree: batches go to its journal and to a table in memory, and from there to
+//! sorted files that are merged in the background. A batch reaches the operating system with
+//! [`Engine::flush`] and the disk with [`Engine::sync`]. Its keys are shorter than ours may be, so
+//! the few rows longer than [`PLAIN_BYTES`] are kept under their beginning and a hash; they lie
+//! together, behind all that sorts before them, and are put in order when they are visited.
+
+use std::fs;
+use std::io;
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use parking_lot::RwLock;
+
+use super::StoreError;
+use super::engine::{Change, Engine, delete_directory, sync_tree};
+use super::engine_fence;
+
+/// The longest row that is its own key; fjall's limit is 65,535 bytes.
+const PLAIN_BYTES: usize = 60_000;
+const HASH_BYTES: usize = blake3::OUT_LEN;
+/// Files it may keep open, beside clients and peers.
+const OPEN_FILES_MAX: usize = 256;
+
+/// One fjall database; its only keyspace holds the rows.
+pub struct FjallEngine {
+    directory: PathBuf,
+    cache_capacity_bytes: u64,
+    /// `None` once closed, and when opening again after a wipe failed.
+    files: RwLock<Option<Files>>,
+}
+
+#[derive(Clone)]
+struct Files {
+    // Before the database: the database waits for what still works on its keyspaces.
+    rows: Keyspace,
+    database: Database,
+}
+
+impl FjallEngine {
+    /// Opens or creates the database in `directory`.
+    pub fn open(directory: PathBuf, cache_capacity_bytes: u64) -> Result<Self, StoreError> {
+        let engine = FjallEngine { directory, cache_capacity_bytes, files: RwLock::new(None) };
+        *engine.files.write() = Some(engine.open_files()?);
+        Ok(engine)
+    }
+
+    fn open_files(&self) -> Result<Files, StoreError> {
+        fs::create_dir_all(&self.directory)?;
+        fenced(|| {
+            let database = Database::builder(&self.directory)
+                .cache_size(self.cache_capacity_bytes)
+                .max_cached_files(Some(OPEN_FILES_MAX))
+                .open()?;
+            let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
+            Ok(Files { rows, database })
+        })
+    }
+
+    /// The handles are cloned out, so that no lock is held while visitors run.
+    fn files(&self) -> Result<Files, StoreError> {
+        self.files.read().clone().ok_or_else(|| StoreError::Engine("fjall is closed".into()))
+    }
+
+    fn persist(&self, mode: PersistMode) -> Result<(), StoreError> {
+        let files = self.files()?;
+        fenced(|| files.database.persist(mode))
+    }
+
+    fn drop_files(&self) -> Result<(), StoreError> {
+        let files = self.files.write().take();
+        fenced(|| {
+            drop(files);
+            Ok(())
+        })
+    }
+}
+
+/// Runs a call into fjall; its panics mean damage.
+fn fenced<T>(call: impl FnOnce() -> fjall::Result<T>) -> Result<T, StoreError> {
+    engine_fence::fenced("fjall", || {
+        call().map_err(|error| match error {
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+                match is_of_content(&error) {
+                    true => StoreError::Damaged(format!("fjall: {error}")),
+                    false => StoreError::Io(error),
+                }
+            }
+            fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted | fjall::Error::Locked => {
+                StoreError::Engine(format!("fjall: {error}"))
+            }
+            error => StoreError::Damaged(format!("fjall: {error}")),
+        })
+    })
+}
+
+/// Whether it is what stands in the files that is wrong, or which of them are there, and not the
+/// device or the system: a flipped bit in a name, a place or a length comes back as such an error.
+fn is_of_content(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        AlreadyExists, InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound,
+        UnexpectedEof,
+    };
+    let kinds = [
+        AlreadyExists,
+        InvalidData,
+        InvalidInput,
+        IsADirectory,
+        NotADirectory,
+        NotFound,
+        UnexpectedEof,
+    ];
+    error.raw_os_error().is_none() || kinds.contains(&error.kind())
+}
+
+/// A row as it is kept: its key and what stands before its value.
+fn stored(row: &[u8]) -> (Bytes, &[u8]) {
+    match row.split_at_checked(PLAIN_BYTES) {
+        None | Some((_, [])) => (Bytes::copy_from_slice(row), &[]),
+        Some((beginning, rest)) => {
+            (Bytes::from([beginning, blake3::hash(row).as_bytes()].concat()), rest)
+        }
+    }
+}
+
+/// A long row's value, and the rest of the row that stands before it, in one piece.
+fn join(rest: &[u8], value: &[u8]) -> Vec<u8> {
+    [&(rest.len() as u32).to_le_bytes(), rest, value].concat()
+}
+
+/// The rest of a long row, and its value.
+fn split(kept: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
+    let cut = || StoreError::Damaged("fjall: a long row is cut short".into());
+    let (length, kept) = kept.split_first_chunk::<4>().ok_or_else(cut)?;
+    kept.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)
+}
+
+fn is_long(key: &[u8]) -> bool {
+    key.len() > PLAIN_BYTES
+}
+
+impl Engine for FjallEngine {
+    fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let Files { rows, database } = self.files()?;
+        fenced(|| {
+            let mut batch = database.batch();
+            for (row, value) in changes {
+                let (key, rest) = stored(row);
+                match value {
+                    Some(value) if is_long(&key) => {
+                        batch.insert(&rows, &key[..], join(rest, value))
+                    }
+                    Some(value) => batch.insert(&rows, &key[..], &value[..]),
+                    None => batch.remove(&rows, &key[..]),
+                }
+            }
+            batch.commit()
+        })
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let guard = self.files.read();
+        let files = guard.as_ref().ok_or_else(|| StoreError::Engine("fjall is closed".into()))?;
+        if row.len() <= PLAIN_BYTES {
+            // Copied, because the value may be a slice that keeps a whole block alive.
+            return Ok(fenced(|| files.rows.get(row))?.map(|value| Bytes::copy_from_slice(&value)));
+        }
+        let (key, rest) = stored(row);
+        let Some(kept) = fenced(|| files.rows.get(&key))? else { return Ok(None) };
+        let (kept_rest, value) = split(&kept)?;
+        Ok((kept_rest == rest).then(|| Bytes::copy_from_slice(value)))
+    }
+
+    fn scan(
+        &self,
+        first: &[u8],
+        end: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        if end.is_some_and(|end| end <= first) {
+            return Ok(());
+        }
+        let Files { rows, database: _open } = self.files()?;
+        let low = &first[..first.len().min(PLAIN_BYTES)];
+        let behind_all_long;
+        let high = match end {
+            None => Bound::Unbounded,
+            Some(end) if end.len() <= PLAIN_BYTES => Bound::Excluded(end),
+            Some(end) => {
+                behind_all_long = [&end[..PLAIN_BYTES], &[u8::MAX; HASH_BYTES]].concat();
+                Bound::Included(&behind_all_long[..])
+            }
+        };
+        let mut found = fenced(|| Ok(rows.range::<&[u8], _>((Bound::Included(low), high))))?;
+        let within = |row: &[u8]| row >= first && end.is_none_or(|end| row < end);
+        // Long rows of one beginning, which come in the order of their hashes.
+        let mut long: Vec<Vec<u8>> = Vec::new();
+        let visit_long = |long: &mut Vec<Vec<u8>>,
+                          visit: &mut dyn FnMut(&[u8], Bytes) -> bool|
+         -> Result<bool, StoreError> {
+            long.sort_unstable();
+            if reverse {
+                long.reverse();
+            }
+            for row in long.drain(..) {
+                // Gone meanwhile: as for any row that is changed during the scan.
+                if let Some(value) = self.get(&row)?
+                    && !visit(&row, value)
+                {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        // Only fjall's own steps are fenced: a panic of the visitor is not fjall's.
+        while let Some((key, kept)) = fenced(|| {
+            let next = if reverse { found.next_back() } else { found.next() };
+            next.map(|row| row.into_inner()).transpose()
+        })? {
+            let beginning = &key[..key.len().min(PLAIN_BYTES)];
+            let other = long.first().is_some_and(|row| &row[..PLAIN_BYTES] != beginning);
+            if (other || !is_long(&key)) && !visit_long(&mut long, visit)? {
+                return Ok(());
+            }
+            if is_long(&key) {
+                let row = [beginning, split(&kept)?.0].concat();
+                if within(&row) {
+                    long.push(row);
+                }
+            } else if within(&key) && !visit(&key, Bytes::copy_from_slice(&kept)) {
+                return Ok(());
+            }
+        }
+        visit_long(&mut long, visit).map(|_| ())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.persist(PersistMode::Buffer)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.persist(PersistMode::SyncAll)
+    }
+
+    fn wipe(&self) -> Result<(), StoreError> {
+        self.drop_files()?;
+        delete_directory(&self.directory)?;
+        *self.files.write() = Some(self.open_files()?);
+        Ok(())
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.sync()?;
+        self.drop_files()?;
+        Ok(sync_tree(&self.directory)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine_memory::MemoryEngine;
+    use super::*;
+
+    /// Rows around the length from which they are kept under a hash, with common beginnings.
+    fn random_row(random: &mut fastrand::Rng) -> Bytes {
+        let length = match random.u8(..4) {
+            0 => random.usize(1..4),
+            1 => PLAIN_BYTES - 1 + random.usize(..2),
+            _ => PLAIN_BYTES + 1 + random.usize(..3),
+        };
+        let mut row = vec![b'a'; length];
+        row[0] = b'a' + random.u8(..2);
+        for place in [PLAIN_BYTES - 2, PLAIN_BYTES - 1, PLAIN_BYTES, PLAIN_BYTES + 1] {
+            if let Some(byte) = row.get_mut(place) {
+                *byte = [0, b'a', 255][random.usize(..3)];
+            }
+        }
+        row.into()
+    }
+
+    fn rows(
+        engine: &dyn Engine,
+        (first, end): (&[u8], Option<&[u8]>),
+        reverse: bool,
+        most: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        let mut rows = Vec::new();
+        let mut visit = |row: &[u8], value| {
+            rows.push((Bytes::copy_from_slice(row), value));
+            rows.len() < most
+        };
+        engine.scan(first, end, reverse, &mut visit).expect("scans");
+        rows
+    }
+
+    #[test]
+    fn rows_of_any_length_are_as_in_memory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("fjall");
+        let mut fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
+        let memory = MemoryEngine::new();
+        let mut random = fastrand::Rng::with_seed(1);
+        for step in 0..300_u32 {
+            let mut changes: Vec<Change> = Vec::new();
+            for _ in 0..random.usize(1..4) {
+                let row = random_row(&mut random);
+                if changes.iter().all(|(other, _)| *other != row) {
+                    let value = Bytes::copy_from_slice(&step.to_le_bytes());
+                    changes.push((row, random.bool().then_some(value)));
+                }
+            }
+            fjall.apply(&changes).expect("applies");
+            memory.apply(&changes).expect("applies");
+            if step % 100 == 99 {
+                fjall.close().expect("closes");
+                fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens again");
+            }
+            let (first, end) = (random_row(&mut random), random_row(&mut random));
+            let end = random.bool().then_some(&end[..]);
+            let (reverse, most) = (random.bool(), random.usize(1..100));
+            let range = (&first[..], end);
+            let (ours, theirs) =
+                (rows(&fjall, range, reverse, most), rows(&memory, range, reverse, most));
+            assert!(ours == theirs, "step {step}: {} rows, {}", ours.len(), theirs.len());
+            let row = random_row(&mut random);
+            assert_eq!(fjall.get(&row).expect("reads"), memory.get(&row).expect("reads"));
+        }
+        fjall.wipe().expect("wipes");
+        assert_eq!(rows(&fjall, (b"", None), false, 10), []);
+    }
+
+    #[test]
+    fn what_was_not_flushed_may_go_but_nothing_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = FjallEngine::open(directory.path().join("fjall"), 1 << 20).expect("opens");
+        let change = |value: &'static str| [(Bytes::from("row"), Some(Bytes::from(value)))];
+        engine.apply(&change("flushed")).expect("applies");
+        engine.flush().expect("flushes");
+        engine.apply(&change("later")).expect("applies");
+        // As a killed process leaves it: a copy of the files while the engine still runs.
+        let copy = directory.path().join("copy");
+        let status = std::process::Command::new("cp")
+            .arg("-r")
+            .args([directory.path().join("fjall"), copy.clone()])
+            .status();
+        assert!(status.expect("cp runs").success());
+        let after = FjallEngine::open(copy, 1 << 20).expect("opens");
+        let value = after.get(b"row").expect("reads").expect("is there");
+        assert!(value == "flushed" || value == "later", "{value:?}");
+    }
+}
