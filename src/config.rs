@@ -72,8 +72,10 @@ pub struct ClusterConfig {
 pub struct NodeConfig {
     /// Unique in the cluster.
     pub name: String,
-    /// `host:port` where Redis clients connect; what MOVED names.
+    /// `host:port` where the node listens for Redis clients.
     pub client: String,
+    /// `host:port` that clients are told, if it is another: behind NAT, or in a container.
+    pub advertise: Option<String>,
     /// `host:port` where the other nodes connect; empty only in [`Config::single`].
     pub peer: String,
     /// Where the node keeps its log, heads and store.
@@ -107,6 +109,13 @@ impl Allowed {
             Allowed::Yes => "yes",
             Allowed::Local => "local",
         }
+    }
+}
+
+impl NodeConfig {
+    /// `host:port` where clients reach it: what MOVED and all tables name.
+    pub fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.client)
     }
 }
 
@@ -173,6 +182,7 @@ impl Config {
             nodes: vec![NodeConfig {
                 name: "n1".to_string(),
                 client: std::net::SocketAddr::new(bind, port).to_string(),
+                advertise: None,
                 peer: String::new(),
                 dir: dir.to_path_buf(),
                 zone: None,

@@ -38,6 +38,11 @@ pub enum Bug {
     PromisesDuringLease,
     /// A leader hands its lease back and goes on serving.
     ServesAfterRelease,
+    /// A leader nominates its successor, whose grant then counts as handed back, and goes on serving.
+    NominatesWhileServing,
+    /// Updates that a handover held back are refused, and proposed all the same when this node leads
+    /// again.
+    HeldUpdatesProposedLater,
     /// One promise less than a majority elects a leader.
     MinorityElects,
     /// An entry is chosen although a zone does not have it.

@@ -145,7 +145,7 @@ impl Dev {
         let mut rows = Vec::new();
         for (seat, member) in self.members.iter().enumerate() {
             let role = match &roles[seat] {
-                Ok(report) => report.text("role").to_string(),
+                Ok(report) => report.text("part").to_string(),
                 Err(_) => "unreachable".to_string(),
             };
             rows.push(vec![

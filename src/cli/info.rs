@@ -63,7 +63,7 @@ impl Report {
 
     /// It answers clients.
     pub fn is_master(&self) -> bool {
-        self.text("role") == "master"
+        self.text("part") == "master"
     }
 
     /// It can reach enough nodes to acknowledge updates.
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn fields_and_members_are_read() {
         let report = Report::parse(
-            "# Arakoon\r\nnode:n2\r\nrole:master\r\nquorum:1\r\nlast_index:12\r\nballot:3.n2\r\n\
+            "# Arakoon\r\nnode:n2\r\npart:master\r\nquorum:1\r\nlast_index:12\r\nballot:3.n2\r\n\
              member2:name=n2,client=[::1]:4001,peer=h:2\r\nmember1:name=n1,client=h:4000,peer=h:1\r\n",
         );
         assert!(report.is_master() && report.has_quorum());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::net::TcpListener;
@@ -28,6 +29,7 @@ use crate::server::listener::ClientListener;
 use crate::server::loading::LoadingHandler;
 use crate::server::node::{NodeBackend, SessionHandler};
 use crate::server::registry::ClientRegistry;
+use crate::server::subscriptions::SWITCH_MASTER;
 use crate::server::ticker;
 use crate::store::{
     EngineChoice, RealFile, StoreOptions, StorePlace, boot_id, engine_panic_is_caught,
@@ -127,6 +129,7 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     );
     let registry = Arc::new(OnceLock::<Arc<ClientRegistry>>::new());
     let outbox = Arc::new(PeerOutbox::default());
+    let master_changes = Arc::new(MasterChanges::default());
     let surroundings = Surroundings {
         directory: node.dir.clone(),
         disk: Arc::new(RealDisk),
@@ -139,6 +142,10 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
                 }
             })
         },
+        master_changed: {
+            let changes = master_changes.clone();
+            Arc::new(move |master| changes.note(master))
+        },
         log_keep_bytes: config.cluster.log_keep_bytes,
         disk_reserve_bytes: config.cluster.disk_reserve_bytes,
         fatal: fatal.clone(),
@@ -150,18 +157,16 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
     }
 
-    let backend = NodeBackend::new(
-        running.handle().clone(),
-        config.clone(),
-        seat,
-        limits.clients_max,
-        fatal.clone(),
-    );
-    let backend = Arc::new(backend.with_heads(heads));
+    let handle = running.handle().clone();
+    let backend = NodeBackend::new(handle, config.clone(), seat, limits.clients_max, fatal.clone());
+    let links = outbox.clone();
+    let backend = backend.with_heads(heads).with_links(Arc::new(move |node| links.stand(node)));
+    let backend = Arc::new(backend);
     let answers = backend.answers().clone();
     tokio::spawn(async move { answers.run().await });
     let shared = Shared::new(incarnation.0 ^ clock::boot_us());
     let shared = Arc::new(shared.with_clocks(clock::boot_us, clock::wall_ms));
+    master_changes.tell(backend.clone(), shared.clone());
     let listener = ClientListener::start(clients, limits, {
         let (shared, backend) = (shared.clone(), backend.clone());
         move |client| SessionHandler::new(shared.clone(), client, backend.clone())
@@ -248,7 +253,7 @@ fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode
         cluster_id: config.cluster.id.clone(),
         node_name: node.name.clone(),
         paxos,
-        client_addresses: config.nodes.iter().map(|node| node.client.clone()).collect(),
+        client_addresses: config.nodes.iter().map(|node| node.advertised().to_owned()).collect(),
         store: StoreOptions {
             cache_bytes: node.cache_bytes,
             spill_directory: Some(node.dir.join("spill")),
@@ -318,6 +323,44 @@ impl Outbox for Arc<PeerOutbox> {
             // In vain is fine: whoever needs it sends it again.
             let _ = peers.send(to, channel, message.encode());
         }
+    }
+}
+
+impl PeerOutbox {
+    /// Whether that node and this one reach each other.
+    fn stand(&self, node: NodeId) -> bool {
+        let status = self.0.get().map(|peers| peers.status(node)).unwrap_or_default();
+        status.sending && status.receiving
+    }
+}
+
+/// Changes of the master, on their way to whoever asked to be told. Those before anybody listens
+/// come down to the last.
+#[derive(Default)]
+struct MasterChanges(Mutex<Listener>);
+
+#[derive(Default)]
+struct Listener {
+    last: Option<NodeId>,
+    to: Option<(Arc<NodeBackend>, Arc<Shared>)>,
+}
+
+impl MasterChanges {
+    fn note(&self, master: Option<NodeId>) {
+        let mut listener = self.0.lock();
+        listener.last = master;
+        if let Some((backend, shared)) = &listener.to {
+            for message in backend.master_changed(master) {
+                shared.publish(SWITCH_MASTER, &message);
+            }
+        }
+    }
+
+    fn tell(&self, backend: Arc<NodeBackend>, shared: Arc<Shared>) {
+        let mut listener = self.0.lock();
+        // Nobody is connected yet, so there is nobody to tell.
+        backend.master_changed(listener.last);
+        listener.to = Some((backend, shared));
     }
 }
 

@@ -44,7 +44,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 pub fn config_members(config: &Config) -> Vec<Member> {
     let member = |node: &crate::config::NodeConfig| Member {
         name: node.name.clone(),
-        client: node.client.clone(),
+        client: node.advertised().to_owned(),
     };
     config.nodes.iter().map(member).collect()
 }
@@ -74,7 +74,7 @@ pub fn ask_all(members: &[Member]) -> Vec<Result<Report, String>> {
 fn members_from(address: &str) -> anyhow::Result<Vec<Member>> {
     let report = Report::ask(address, ANSWER_WITHIN)
         .with_context(|| format!("{address} does not say who its nodes are"))?;
-    if report.text("role").is_empty() {
+    if report.text("part").is_empty() {
         anyhow::bail!("{address} answers, but is no Arakoon node");
     }
     let members = report.members();
@@ -149,7 +149,7 @@ impl ClusterStatus {
                     text => text.to_string(),
                 };
                 row.extend(
-                    ["role", "ballot", "last_index", "chosen_index", "applied_index"].map(text),
+                    ["part", "ballot", "last_index", "chosen_index", "applied_index"].map(text),
                 );
                 row.push(self.lag(report).map_or("-".to_string(), |lag| lag.to_string()));
                 row.push(match report.number("lease_left_ms") {
@@ -238,13 +238,13 @@ mod tests {
             report: report.map(Report::parse).map_err(str::to_string),
         };
         let master = format!(
-            "role:master\nballot:2.n1\nlast_index:12\nchosen_index:11\napplied_index:11\n\
+            "part:master\nballot:2.n1\nlast_index:12\nchosen_index:11\napplied_index:11\n\
              lease_left_ms:480\nkeys:3\ndisk_used_bytes:1572864\nquorum:{quorum}\n"
         );
         ClusterStatus {
             nodes: vec![
                 node("n1", Ok(&master)),
-                node("n2", Ok("role:learner\napplied_index:4\ncatch_up:head 40%\n")),
+                node("n2", Ok("part:learner\napplied_index:4\ncatch_up:head 40%\n")),
                 node("n3", Err("Connection refused")),
             ],
         }

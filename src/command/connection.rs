@@ -35,6 +35,14 @@ pub enum Connection {
     Progress,
     Stats,
     Server(Server),
+    Cluster,
+    Asking,
+    Sentinel,
+    Failover,
+    Subscribe,
+    PSubscribe,
+    Unsubscribe,
+    PUnsubscribe,
 }
 
 const fn row(
@@ -52,6 +60,7 @@ const fn row(
 
 /// What CLIENT can be asked.
 pub static CLIENT: &[Subcommand] = &[
+    ("capa", -3),
     ("getname", 2),
     ("getredir", 2),
     ("help", 2),

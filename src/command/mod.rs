@@ -16,6 +16,7 @@ pub mod compare;
 pub mod connection;
 pub mod counters;
 pub mod describe;
+pub mod discovery;
 pub mod dump;
 pub mod expiry;
 pub mod glob;

@@ -10,8 +10,8 @@ use resp::Reply;
 
 use super::connection::Connection;
 use super::{
-    assertions, batch, bitfield, bits, charge, compare, connection, counters, dump, expiry, keys,
-    lcs, moving, multiple, object, parse, ranges, scan, server, set, strings,
+    assertions, batch, bitfield, bits, charge, compare, connection, counters, discovery, dump,
+    expiry, keys, lcs, moving, multiple, object, parse, ranges, scan, server, set, strings,
 };
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
@@ -165,7 +165,9 @@ pub type Subcommand = (&'static str, i32);
 /// The commands whose first argument says which command it is. Their arity is -1 or -2.
 static CONTAINERS: &[(&str, &[Subcommand])] = &[
     ("client", connection::CLIENT),
+    ("cluster", discovery::CLUSTER),
     ("object", object::SUBCOMMANDS),
+    ("sentinel", discovery::SENTINEL),
     ("command", server::COMMAND),
     ("config", server::CONFIG),
     ("slowlog", server::SLOWLOG),
@@ -235,6 +237,7 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
         scan::COMMANDS,
         connection::COMMANDS,
         server::COMMANDS,
+        discovery::COMMANDS,
     ];
     files.into_iter().flatten()
 }

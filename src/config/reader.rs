@@ -26,7 +26,8 @@ const CLUSTER_KEYS: &[&str] = &[
     "disk_reserve",
     "enable_debug_command",
 ];
-const NODE_KEYS: &[&str] = &["name", "client", "peer", "dir", "zone", "cache", "engine"];
+const NODE_KEYS: &[&str] =
+    &["name", "client", "advertise", "peer", "dir", "zone", "cache", "engine"];
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -159,8 +160,22 @@ impl<'a> Reader<'a> {
         self.refuse_unknown(table, NODE_KEYS)?;
         let (name, span) = self.name(table, "name", "n1")?;
         self.once(seen, "name", &name, span)?;
-        let (client, span) = self.address(table, "client", "127.0.0.1:4000")?;
-        self.once(seen, "address", &client, span)?;
+        let advertise = match table.get("advertise") {
+            None => None,
+            Some(_) => {
+                let (advertise, span) = self.address(table, "advertise", "db1.example:4000")?;
+                self.once(seen, "address", &advertise, span)?;
+                Some(advertise)
+            }
+        };
+        let (client, span) = match advertise {
+            None => self.address(table, "client", "127.0.0.1:4000")?,
+            Some(_) => self.listening_address(table, "client", "0.0.0.0:4000")?,
+        };
+        // Nodes on machines of their own may all listen on 0.0.0.0:4000.
+        if !is_unspecified(&client) && advertise.as_ref() != Some(&client) {
+            self.once(seen, "address", &client, span)?;
+        }
         let (peer, span) = self.address(table, "peer", "127.0.0.1:4500")?;
         self.once(seen, "address", &peer, span)?;
         let (dir, span) = self.required(table, "dir", "data/n1")?;
@@ -186,6 +201,7 @@ impl<'a> Reader<'a> {
         Ok(NodeConfig {
             name,
             client,
+            advertise,
             peer,
             dir: self.file.parent().unwrap_or(Path::new("")).join(dir),
             zone,
@@ -266,7 +282,8 @@ impl<'a> Reader<'a> {
         Ok((text.to_string(), span))
     }
 
-    fn address(
+    /// One that a node may listen on.
+    fn listening_address(
         &self,
         table: &Table<'a>,
         key: &str,
@@ -296,10 +313,25 @@ impl<'a> Reader<'a> {
         if !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(wrong("has no port between 1 and 65535"));
         }
-        if bare.unwrap_or(host).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
-            return Err(wrong("is no address that others can connect to"));
-        }
         Ok((text.to_string(), span))
+    }
+
+    /// One that others connect to.
+    fn address(
+        &self,
+        table: &Table<'a>,
+        key: &str,
+        example: &str,
+    ) -> Checked<(String, Range<usize>)> {
+        let (text, span) = self.listening_address(table, key, example)?;
+        if is_unspecified(&text) {
+            let why = format!(
+                "{key} \"{text}\" is no address that others can connect to; write host:port, for \
+                 example \"{example}\""
+            );
+            return Err(self.error(span, why));
+        }
+        Ok((text, span))
     }
 
     fn required(
@@ -380,6 +412,13 @@ impl<'a> Reader<'a> {
         let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     }
+}
+
+/// Whether a well-formed address is that of no host: 0.0.0.0 or ::.
+fn is_unspecified(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
 /// Names, addresses and directories met so far, with their lines.

@@ -84,8 +84,8 @@ fn unknown_keys_are_refused_with_the_nearest_or_all() {
     );
     refused(
         ("dir =", "password = \"x\"\ndir ="),
-        "etc/demo.toml:9: unknown key \"password\" in [[node]]; known are name, client, peer, \
-         dir, zone, cache, engine",
+        "etc/demo.toml:9: unknown key \"password\" in [[node]]; known are name, client, \
+         advertise, peer, dir, zone, cache, engine",
     );
     refused(
         ("[cluster]", "[clutser]"),
@@ -222,5 +222,35 @@ fn who_may_debug_is_read() {
     refused(
         ("id = ", "enable_debug_command = \"maybe\"\nid = "),
         "etc/demo.toml:2: enable_debug_command \"maybe\"; write \"no\", \"yes\" or \"local\"",
+    );
+}
+
+#[test]
+fn clients_may_be_told_another_address() {
+    let line = "client = \"127.0.0.1:4000\"";
+    let with = |client: &str, advertise: &str| {
+        let lines = format!("client = \"{client}\"\nadvertise = \"{advertise}\"");
+        parse(&DEMO.replacen(line, &lines, 1))
+    };
+    let config = parse(DEMO).expect("the demo is right");
+    assert_eq!(config.nodes[0].advertised(), "127.0.0.1:4000");
+    for (client, advertise) in [
+        ("127.0.0.1:4000", "db1.example:6379"),
+        ("0.0.0.0:4000", "192.0.2.1:6379"),
+        ("[::]:4000", "[2001:db8::1]:6379"),
+        ("127.0.0.1:4000", "127.0.0.1:4000"),
+    ] {
+        let config = with(client, advertise).expect("it is right");
+        assert_eq!(config.nodes[0].client, client);
+        assert_eq!(config.nodes[0].advertised(), advertise);
+    }
+    let error = with("127.0.0.1:4000", "0.0.0.0:4000").expect_err("nobody gets there");
+    assert!(error.to_string().contains("is no address that others can connect to"), "{error}");
+    let error = with("127.0.0.1:4000", "127.0.0.1:4001").expect_err("another node is there");
+    assert!(error.to_string().contains("is used on line"), "{error}");
+    refused(
+        (line, "client = \"0.0.0.0:4000\""),
+        "etc/demo.toml:7: client \"0.0.0.0:4000\" is no address that others can connect to; write \
+         host:port, for example \"127.0.0.1:4000\"",
     );
 }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 
 use super::catch_up::CatchUpState;
 use super::environment::{Applied, ApplyJob, Environment, HeadJob, Input, ReadPurpose};
+use super::handover::{HandOver, HandOverState};
 use super::head_plan::HeadPlan;
 use super::message::{HeadName, NodeMessage};
 use super::proposals::Proposals;
@@ -98,6 +99,11 @@ pub struct Driver {
     disk_nearly_full: bool,
     stopping_since_us: Option<u64>,
     handed_over: bool,
+    pub(super) hand_over: Option<HandOver>,
+    /// Until then nobody knows yet whom this node handed over to.
+    successor_expected_until_us: u64,
+    /// The leader under this ballot has said what time it is, so it is the master.
+    stamped_under: Ballot,
     stamp_sent_at_us: u64,
     status: Arc<Status>,
     outlived: Option<Incarnation>,
@@ -117,6 +123,8 @@ impl Driver {
             updates_refused: None,
             stamp_offset_ms: 0,
             master: None,
+            leader_silent_us: 0,
+            handover: HandOverState::None,
             ballot: Ballot::ZERO,
             incarnation: settings.incarnation,
             last: Index(0),
@@ -152,6 +160,9 @@ impl Driver {
             disk_nearly_full: false,
             stopping_since_us: None,
             handed_over: false,
+            hand_over: None,
+            successor_expected_until_us: 0,
+            stamped_under: Ballot::ZERO,
             stamp_sent_at_us: 0,
             status,
             outlived: None,
@@ -181,6 +192,7 @@ impl Driver {
         self.propose(environment);
         self.dispatch(environment);
         self.keep_time(environment);
+        self.go_on_handing_over(environment);
         self.catch_up_again(environment);
         self.stop_if_asked(environment);
         self.publish(environment);
@@ -261,7 +273,9 @@ impl Driver {
             Input::DiskNearlyFull(full) => self.disk_nearly_full = full,
             Input::Stop => self.stopping_since_us = self.stopping_since_us.or(Some(now_us)),
             Input::WriteHead => self.heads.want(self.replica.is_leader()),
-            Input::HandOver => self.replica.hand_over("it was told to hand over"),
+            Input::HandOver(order) => self.begin_hand_over(order),
+            Input::AbortHandOver => self.abort_hand_over(),
+            Input::AskForMastership { force } => self.ask_for_mastership(force, environment),
         }
     }
 
@@ -280,6 +294,7 @@ impl Driver {
                 let follows = self.replica.leader() == Some(from);
                 if follows && ballot == self.replica.state().promised {
                     self.clock.hear(stamp_ms, self.now_us);
+                    self.stamped_under = self.replica.state().promised;
                 }
             }
             NodeMessage::HeadDigest(name) => self.heads.compare(from, name),
@@ -287,6 +302,7 @@ impl Driver {
                 environment.head(HeadJob::Serve { to: from, partial, offset_bytes });
             }
             NodeMessage::HeadChunk(chunk) => self.take_chunk(from, chunk, environment),
+            NodeMessage::AskForMastership { ballot } => self.asked_for_mastership(from, ballot),
         }
     }
 
@@ -305,7 +321,7 @@ impl Driver {
     }
 
     /// Carries out what the replica wants, until it wants nothing more.
-    fn flush(&mut self, environment: &mut dyn Environment) {
+    pub(super) fn flush(&mut self, environment: &mut dyn Environment) {
         loop {
             let ready = self.replica.take_ready();
             let idle = ready.saves.is_empty()
@@ -343,6 +359,7 @@ impl Driver {
                 tracing::info!(%ballot, reason, "leads no more");
                 self.clock = self.settled_clock();
                 self.lead = None;
+                self.hand_over = None;
                 self.clock_entry = None;
                 self.publish(environment);
                 let refusal = self.refusal();
@@ -368,7 +385,7 @@ impl Driver {
         })
     }
 
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         self.established() && self.now_us < self.replica.lease_until_us()
     }
 
@@ -387,6 +404,9 @@ impl Driver {
             },
             None if self.replica.state().members.is_empty() => {
                 Refusal::Loading("the node is waiting for its cluster")
+            }
+            None if self.now_us < self.successor_expected_until_us => {
+                Refusal::TryAgain("the mastership is being handed over")
             }
             None => Refusal::ClusterDown("no master is known"),
         }
@@ -417,6 +437,9 @@ impl Driver {
         if !self.serves() {
             let refusal = self.refusal();
             return self.proposals.refuse_queued(&refusal);
+        }
+        if self.holds_updates() {
+            return;
         }
         while self.may_propose(environment) {
             let stamp_ms = self.stamp_ms();
@@ -581,7 +604,9 @@ impl Driver {
             refusal,
             updates_refused: self.updates_refused(),
             stamp_offset_ms,
-            master: self.replica.leader(),
+            master: self.master(),
+            leader_silent_us: self.replica.leader_silent_us(),
+            handover: self.hand_over_state(),
             ballot: self.replica.state().promised,
             incarnation: self.settings.incarnation,
             last: self.replica.last().index,
@@ -599,6 +624,35 @@ impl Driver {
             clock_off_ms,
         });
         environment.publish(&self.status);
+    }
+
+    /// Who serves now, as far as this node knows. A leader is not the master before it says so: it
+    /// tells the time only once it serves.
+    fn master(&self) -> Option<NodeId> {
+        let leader = self.replica.leader()?;
+        let serves = match leader == self.settings.node {
+            true => self.serves(),
+            false => self.stamped_under == self.replica.state().promised,
+        };
+        serves.then_some(leader)
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping_since_us.is_some()
+    }
+
+    /// Nothing that was proposed waits for its outcome.
+    pub(super) fn nothing_in_flight(&self) -> bool {
+        self.proposals.in_flight() == 0
+    }
+
+    pub(super) fn lease_us(&self) -> u64 {
+        self.settings.lease_us
+    }
+
+    /// For a lease the clients of this node need not be told that nobody leads.
+    pub(super) fn expect_successor(&mut self) {
+        self.successor_expected_until_us = self.now_us + self.settings.lease_us;
     }
 
     /// This node's seat.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use resp::Reply;
 
+use super::handover::HandOverOrder;
 use super::message::{HeadChunk, HeadName, NodeMessage};
 use super::refusal::Refusal;
 use super::status::Status;
@@ -149,7 +150,14 @@ pub enum Input {
     /// Stop in order: hand over what is led.
     Stop,
     /// Hand over what is led, and go on as a replica.
-    HandOver,
+    HandOver(HandOverOrder),
+    /// Go on as the master, if the handover has not happened yet.
+    AbortHandOver,
+    /// Become the master: ask the present one; by force also when none is known.
+    AskForMastership {
+        /// Campaign at once when no master is known.
+        force: bool,
+    },
     /// Have all nodes write a head now, if this one leads.
     WriteHead,
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::environment::{Input, Submission};
+use super::handover::HandOverOrder;
 use super::mailbox::Mailbox;
 use super::refusal::Refusal;
 use super::status::Status;
@@ -124,7 +125,17 @@ impl Handle {
     }
 
     /// Asks for a planned handover of the mastership.
-    pub fn hand_over(&self) {
-        self.inbox.push(Input::HandOver);
+    pub fn hand_over(&self, order: HandOverOrder) {
+        self.inbox.push(Input::HandOver(order));
+    }
+
+    /// Ends a handover that has not happened yet.
+    pub fn abort_hand_over(&self) {
+        self.inbox.push(Input::AbortHandOver);
+    }
+
+    /// Asks that this node be the master.
+    pub fn ask_for_mastership(&self, force: bool) {
+        self.inbox.push(Input::AskForMastership { force });
     }
 }

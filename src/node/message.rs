@@ -29,6 +29,12 @@ pub enum NodeMessage {
     },
     /// A part of a head.
     HeadChunk(HeadChunk),
+    /// The sender wants to be the master: the leader of that ballot shall hand over to it. A node
+    /// of an older version drops it as no message.
+    AskForMastership {
+        /// Whose leader is asked.
+        ballot: paxos::Ballot,
+    },
 }
 
 /// Names one head: heads of one index have one hash on all nodes.
@@ -63,5 +69,23 @@ impl NodeMessage {
     /// The message in a frame; `None`: not one of ours.
     pub fn decode(frame: &[u8]) -> Option<NodeMessage> {
         postcard::from_bytes(frame).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_numbers_and_unknown_ones_are_dropped() {
+        let ask = NodeMessage::AskForMastership { ballot: paxos::Ballot::ZERO };
+        for (number, message) in
+            [(1, NodeMessage::Stamp { ballot: paxos::Ballot::ZERO, stamp_ms: 7 }), (5, ask)]
+        {
+            let frame = message.encode();
+            assert_eq!(frame[0], number);
+            assert_eq!(NodeMessage::decode(&frame), Some(message));
+        }
+        assert_eq!(NodeMessage::decode(&[6, 0, 0]), None);
     }
 }

@@ -6,6 +6,7 @@ pub mod clock;
 mod driver;
 pub mod environment;
 mod handle;
+mod handover;
 mod head_plan;
 pub mod heads;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use applier::{Applier, Frozen};
 pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
 pub use handle::Handle;
+pub use handover::{HandOverOrder, HandOverState};
 pub use mailbox::Mailbox;
 pub use message::{HeadChunk, HeadName, NodeMessage};
 pub use refusal::Refusal;

@@ -144,9 +144,21 @@ impl Proposals {
 
     /// What was not proposed will not be.
     pub fn refuse_queued(&mut self, refusal: &Refusal) {
+        if plants(Bug::HeldUpdatesProposedLater) {
+            return self.refuse_and_keep(refusal);
+        }
         self.queue_bytes = 0;
         for submission in self.queue.drain(..) {
             (submission.respond)(Err(refusal.clone()));
+        }
+    }
+
+    /// What [`Bug::HeldUpdatesProposedLater`] does.
+    fn refuse_and_keep(&mut self, refusal: &Refusal) {
+        for submission in &mut self.queue {
+            let respond = std::mem::replace(&mut submission.respond, Box::new(|_| ()));
+            respond(Err(refusal.clone()));
+            submission.read_at_us = u64::MAX / 2;
         }
     }
 }

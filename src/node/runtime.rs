@@ -69,6 +69,8 @@ pub struct Surroundings {
     pub outbox: Box<dyn Outbox>,
     /// Closes clients that are not in READONLY mode.
     pub close_clients: Arc<dyn Fn() + Send + Sync>,
+    /// Told of every change of the master that this node knows of, and of its loss.
+    pub master_changed: Arc<dyn Fn(Option<NodeId>) + Send + Sync>,
     /// Bytes of log kept below what could be dropped.
     pub log_keep_bytes: u64,
     /// Bytes that must stay free on the disk; below it updates are refused.
@@ -188,6 +190,8 @@ impl Node {
             handle: handle.clone(),
             outbox: shared_outbox,
             close_clients: surroundings.close_clients,
+            master: None,
+            master_changed: surroundings.master_changed,
         };
         let driver = thread::Builder::new()
             .name("driver".to_string())
@@ -520,6 +524,9 @@ struct World {
     handle: Handle,
     outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
     close_clients: Arc<dyn Fn() + Send + Sync>,
+    /// As last told to `master_changed`.
+    master: Option<NodeId>,
+    master_changed: Arc<dyn Fn(Option<NodeId>) + Send + Sync>,
 }
 
 impl Environment for World {
@@ -555,6 +562,10 @@ impl Environment for World {
 
     fn publish(&mut self, status: &Arc<Status>) {
         self.handle.publish(status);
+        if status.master != self.master {
+            self.master = status.master;
+            (self.master_changed)(status.master);
+        }
     }
 
     fn close_clients(&mut self) {

@@ -1,5 +1,6 @@
 //! What a node knows of itself and shows: to sessions, `INFO`, `ROLE` and `arakoon status`.
 
+use super::handover::HandOverState;
 use super::message::HeadName;
 use super::refusal::Refusal;
 use crate::paxos::{Ballot, FollowerStatus, Incarnation, Index, NodeId};
@@ -57,8 +58,13 @@ pub struct Status {
     pub updates_refused: Option<Refusal>,
     /// The log's clock minus the boot clock, in milliseconds.
     pub stamp_offset_ms: i64,
-    /// The master, if one is known.
+    /// The master, if one is known: a node that says of itself that it serves, by now or within the
+    /// last lease.
     pub master: Option<NodeId>,
+    /// Microseconds since the leader that this node follows was heard; 0: it leads, or hears none.
+    pub leader_silent_us: u64,
+    /// How far a planned handover is.
+    pub handover: HandOverState,
     /// What was promised.
     pub ballot: Ballot,
     /// This life.

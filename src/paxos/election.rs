@@ -95,7 +95,7 @@ impl Replica {
     }
 
     /// Whether this node could promise a new ballot now.
-    fn willing(&self) -> bool {
+    pub(super) fn willing(&self) -> bool {
         let leads = match &self.role {
             Role::Leader(leading) => self.now_us < leading.lease_until_us,
             _ => false,
@@ -106,12 +106,15 @@ impl Replica {
             && (self.now_us >= self.following.granted_until_us || plants(Bug::PromisesDuringLease))
     }
 
-    fn canvass(&mut self) {
+    pub(super) fn canvass(&mut self) {
         self.attempts += 1;
         let willing = NodeSet::from_iter([self.settings.node]);
         self.role = Role::Candidate(Campaign::Canvass { willing });
-        self.election_at_us =
-            self.now_us + self.settings.lease_us / 16 + 10_000 + self.jitter_us() / 4;
+        let jitter_us = self.jitter_us() / 4;
+        self.election_at_us = match self.now_us < self.nominated_until_us {
+            true => self.now_us + self.settings.lease_us / 100,
+            false => self.now_us + self.settings.lease_us / 16 + 10_000 + jitter_us,
+        };
         self.broadcast(&Message::Canvass { attempt: self.attempts });
         self.prepare_if_welcome();
     }
@@ -354,17 +357,6 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_nominate(&mut self, ballot: Ballot) {
-        self.round_seen = self.round_seen.max(ballot.round);
-        if ballot < self.state.promised || self.is_leader() {
-            return;
-        }
-        self.end_grant(ballot);
-        if self.willing() {
-            self.canvass();
-        }
-    }
-
     /// Gives up the lead, hands the lease back, and tells the driver. Nothing happens to a node
     /// that does not lead.
     pub fn step_down(&mut self, reason: &'static str) {
@@ -375,20 +367,6 @@ impl Replica {
         // The driver stops answering when it sees the event, before it sends the release.
         self.event(Event::Deposed { ballot, reason });
         self.broadcast(&Message::Release { ballot });
-    }
-
-    /// Steps down in favour of the replica whose log is best, which campaigns at once.
-    pub fn hand_over(&mut self, reason: &'static str) {
-        let Role::Leader(leading) = &self.role else { return };
-        let (ballot, heir) = (leading.ballot, leading.heir(self.now_us));
-        if plants(Bug::ServesAfterRelease) {
-            self.broadcast(&Message::Release { ballot });
-        } else {
-            self.step_down(reason);
-        }
-        if let Some(heir) = heir {
-            self.send(heir, Message::Nominate { ballot });
-        }
     }
 }
 

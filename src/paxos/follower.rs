@@ -37,6 +37,14 @@ impl Following {
         *self = Following { ballot, granted_until_us, granted_to, ..Following::default() };
     }
 
+    /// Since the leader was heard; 0 when it does not count as alive.
+    pub fn silent_us(&self, now_us: u64, lease_us: u64) -> u64 {
+        match self.leader(now_us) {
+            Some(_) => (now_us + lease_us).saturating_sub(self.heard_until_us),
+            None => 0,
+        }
+    }
+
     pub fn leader(&self, now_us: u64) -> Option<NodeId> {
         (now_us < self.heard_until_us).then_some(self.ballot.node)
     }
@@ -266,7 +274,9 @@ impl Replica {
         }
         if self.following.ballot == ballot && !self.is_leader() {
             self.following.heard_until_us = 0;
-            self.election_at_us = self.now_us + self.jitter_us();
+            // Whoever it nominated goes first.
+            let first_us = self.settings.lease_us / 8;
+            self.election_at_us = self.now_us + first_us + self.jitter_us();
         }
     }
 

@@ -8,7 +8,8 @@
 //! - A node that hears no leader canvasses, then prepares under a ballot of its own, adopts the
 //!   best log among a quorum's promises (`election.rs`), and leads: it appends, sends, and counts
 //!   (`leader.rs`) what the others take and make durable (`follower.rs`).
-//! - A leader whose heartbeats a quorum answers holds a lease, and may answer reads alone.
+//! - A leader whose heartbeats a quorum answers holds a lease, and may answer reads alone; it may hand
+//!   both over to another node on purpose (`handover.rs`).
 //! - A node without its log is another life of its seat; it has no vote until an entry admits it
 //!   (`founding.rs`).
 //!
@@ -17,6 +18,7 @@
 mod election;
 mod follower;
 mod founding;
+mod handover;
 mod leader;
 mod log;
 mod message;

@@ -170,6 +170,8 @@ pub struct Replica {
     /// When to campaign, unless a leader is heard before.
     pub(super) election_at_us: u64,
     pub(super) attempts: u64,
+    /// A leader asked this node to follow it; until then it asks the others again soon.
+    pub(super) nominated_until_us: u64,
 
     /// The save being put together for the next Ready.
     open_save: Option<Save>,
@@ -212,6 +214,7 @@ impl Replica {
             restart_ballot: state.promised,
             election_at_us: now_us,
             attempts: 0,
+            nominated_until_us: 0,
             open_save: None,
             state_save: SaveId(0),
             next_save: 1,
@@ -414,6 +417,14 @@ impl Replica {
             Role::Leader(_) => Some(self.settings.node),
             Role::Candidate(_) => None,
             Role::Follower => self.following.leader(self.now_us),
+        }
+    }
+
+    /// Microseconds since the leader that this node follows was heard; 0: it leads, or hears none.
+    pub fn leader_silent_us(&self) -> u64 {
+        match &self.role {
+            Role::Follower => self.following.silent_us(self.now_us, self.settings.lease_us),
+            _ => 0,
         }
     }
 

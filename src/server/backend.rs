@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Refusal;
+use super::handover::{HandOver, HandOverRefused};
 use crate::config::Allowed;
 use crate::store::{Rows, StoreError};
 
@@ -41,6 +42,12 @@ pub trait Backend: Send + Sync {
 
     /// Stops this node in order, soon: what it leads is handed over first.
     fn shut_down(&self);
+
+    /// Begins a planned handover; it happens later, and `info` says how far it is.
+    fn hand_over(&self, order: HandOver) -> Result<(), HandOverRefused>;
+
+    /// Ends a handover that has not happened yet; whether there was one.
+    fn abort_hand_over(&self) -> bool;
 
     /// The store could not answer a read: the node must stop. The session closes.
     fn store_failed(&self, error: StoreError);
@@ -101,6 +108,8 @@ pub struct PeerInfo {
     pub reachable: bool,
     /// What it has applied, as far as this node knows.
     pub applied_index: u64,
+    /// Milliseconds since it was heard; 0: just now, or not known.
+    pub silent_ms: u64,
     /// Chosen entries that it has not yet in its log.
     pub lag_entries: u64,
 }
@@ -118,6 +127,18 @@ pub struct NodeInfo {
     pub role: NodeRole,
     /// The master's client address, if one is known; this node's own when it is the master.
     pub master_address: Option<String>,
+    /// The same, or the last one's that was known.
+    pub last_master_address: Option<String>,
+    /// For how long no master has been known, in ms.
+    pub master_lost_ms: u64,
+    /// The round of the ballot that this node is under; grows with each election.
+    pub epoch: u64,
+    /// The length of the master's lease, in ms.
+    pub lease_ms: u64,
+    /// A head is on its way here: this node is far behind.
+    pub catching_up: bool,
+    /// How far a planned handover is, as INFO prints it.
+    pub handover: &'static str,
     /// The other nodes, in the configuration's order.
     pub peers: Vec<PeerInfo>,
     /// The highest ballot promised, as text.

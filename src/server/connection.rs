@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::limits::ConnectionLimits;
 use super::registry::Registration;
+use super::strangers::Stranger;
 
 /// The room for reading, and for replies, that an idle connection keeps.
 const KEPT_BYTES: usize = 4 * 1024;
@@ -69,6 +70,10 @@ pub trait ConnectionHandler: Send + 'static {
     /// Bytes were written to the client.
     fn on_written(&self, _bytes: usize) {}
 
+    /// Appends what the client is told without having asked just now. Called between turns, after
+    /// [`super::registry::Client::call`].
+    fn deliver(&mut self, _out: &mut BytesMut) {}
+
     /// The client sent what cannot be understood, after requests that all have been handled. The
     /// connection is closed after the reply.
     fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
@@ -102,8 +107,8 @@ enum Sending {
 #[derive(Clone, Copy)]
 enum Undecodable {
     Malformed(DecodeError),
-    /// A browser was tricked into sending us a form: its lines must not be taken for commands.
-    Http,
+    /// Its lines must not be taken for commands.
+    Stranger(Stranger),
 }
 
 /// A connection and its handler.
@@ -122,6 +127,8 @@ pub struct Connection<H> {
     /// How much to ask for in the next read.
     read_bytes: usize,
     sending: Sending,
+    /// Nothing of what came was looked at yet.
+    fresh: bool,
     undecodable: Option<Undecodable>,
 }
 
@@ -144,6 +151,7 @@ impl<H: ConnectionHandler> Connection<H> {
             out: BytesMut::new(),
             read_bytes: KEPT_BYTES,
             sending: Sending::Open,
+            fresh: true,
             undecodable: None,
         }
     }
@@ -168,6 +176,10 @@ impl<H: ConnectionHandler> Connection<H> {
 
     /// Handles what is there, or waits for more.
     async fn turn(&mut self) -> Result<(), End> {
+        if self.registration.client().take_call() {
+            self.handler.deliver(&mut self.out);
+            self.write().await?;
+        }
         if self.registration.client().must_finish() {
             return Err(End::Orderly);
         }
@@ -179,7 +191,12 @@ impl<H: ConnectionHandler> Connection<H> {
                     self.write().await?;
                     Err(End::Orderly)
                 }
-                (Some(Undecodable::Http), _) | (None, Sending::Closed(_)) => Err(End::AtOnce),
+                (Some(Undecodable::Stranger(stranger)), _) => {
+                    stranger.reply().encode(Protocol::Resp2, &mut self.out);
+                    self.write().await?;
+                    Err(End::Orderly)
+                }
+                (None, Sending::Closed(_)) => Err(End::AtOnce),
                 (None, Sending::Open) => self.wait_for_bytes().await,
             };
         }
@@ -189,25 +206,35 @@ impl<H: ConnectionHandler> Connection<H> {
 
     /// Moves whole requests from the buffer to the queue, as many as one turn takes.
     fn decode(&mut self) {
+        if self.buffer.len() >= 2
+            && std::mem::take(&mut self.fresh)
+            && let Some(stranger) = Stranger::by_bytes(&self.buffer)
+        {
+            return self.turn_away(stranger);
+        }
         let mut bytes = 0;
         while self.undecodable.is_none()
             && self.requests.len() < TURN_REQUESTS
             && bytes < TURN_BYTES
         {
             match self.decoder.decode(&mut self.buffer) {
-                Ok(Some(request)) if is_http(&request) => {
-                    let address = self.registration.client().address();
-                    tracing::warn!("closed a connection from {address}: it speaks HTTP");
-                    self.undecodable = Some(Undecodable::Http);
-                }
-                Ok(Some(request)) => {
-                    bytes += request.byte_count();
-                    self.requests.push_back(request);
-                }
+                Ok(Some(request)) => match Stranger::by_request(&request) {
+                    Some(stranger) => self.turn_away(stranger),
+                    None => {
+                        bytes += request.byte_count();
+                        self.requests.push_back(request);
+                    }
+                },
                 Ok(None) => return,
                 Err(error) => self.undecodable = Some(Undecodable::Malformed(error)),
             }
         }
+    }
+
+    fn turn_away(&mut self, stranger: Stranger) {
+        let (address, language) = (self.registration.client().address(), stranger.language());
+        tracing::warn!("closed a connection from {address}: it speaks {language}");
+        self.undecodable = Some(Undecodable::Stranger(stranger));
     }
 
     /// Lets the handler work until it has nothing to wait for, and writes its replies.
@@ -270,7 +297,8 @@ impl<H: ConnectionHandler> Connection<H> {
         let count = tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.buffer) => read?,
-            () = self.registration.client().told_to_finish() => return Err(End::Orderly),
+            // The next turn sees what for.
+            () = self.registration.client().told() => return Ok(()),
         };
         self.took(count);
         Ok(())
@@ -364,10 +392,4 @@ impl<H: ConnectionHandler> Connection<H> {
             () = self.registration.client().killed() => {}
         }
     }
-}
-
-/// As in Redis: the first line of a form, or a header no Redis client sends.
-fn is_http(request: &Request) -> bool {
-    let name = request.name();
-    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }

@@ -285,13 +285,16 @@ async fn refusals_reach_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_gets_nothing() {
+async fn strangers_are_turned_away() {
     let server = start(ConnectionLimits::default()).await;
-    for line in [&b"POST / HTTP/1.1\r\nECHO x\r\n"[..], b"GETX\r\n"] {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfcECHO x\r\nECHO x\r\n";
+    let lines = [&b"POST / HTTP/1.1\r\nECHO x\r\n"[..], b"GET / HTTP/1.1\r\nECHO x\r\n", hello];
+    for line in lines {
         let mut client = TestClient::connect(&server).await;
         client.stream.write_all(line).await.expect("sent");
-        let expected = line.starts_with(b"GETX").then_some(Reply::OK);
-        assert_eq!(client.next().await, expected);
+        let Some(Reply::Error(error)) = client.next().await else { panic!("no error") };
+        assert!(error.contains("speaks the Redis protocol"), "{error}");
+        assert_eq!(client.next().await, None, "nothing behind it is taken for a command");
     }
 }
 

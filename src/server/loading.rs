@@ -22,12 +22,12 @@ impl LoadingHandler {
     /// For the node of that seat.
     pub fn new(config: &Config, seat: NodeId) -> LoadingHandler {
         let mut info = format!(
-            "# Arakoon\r\nloading:1\r\ncluster_id:{}\r\nnode:{}\r\nrole:loading\r\nquorum:0\r\n",
+            "# Arakoon\r\nloading:1\r\ncluster_id:{}\r\nnode:{}\r\npart:loading\r\nquorum:0\r\n",
             config.cluster.id,
             config.node(seat).name
         );
         for (seat, node) in config.nodes.iter().enumerate() {
-            let (name, client, peer) = (&node.name, &node.client, &node.peer);
+            let (name, client, peer) = (&node.name, node.advertised(), &node.peer);
             info += &format!("member{}:name={name},client={client},peer={peer}\r\n", seat + 1);
         }
         LoadingHandler { info: info.into() }
@@ -65,7 +65,7 @@ mod tests {
         assert!(matches!(handler.handle(&mut requests, &mut out), Step::Idle));
         let text = String::from_utf8_lossy(&out);
         assert!(text.starts_with("-LOADING this node is not ready yet\r\n$"), "{text}");
-        assert!(text.contains("\r\nrole:loading\r\n"), "{text}");
+        assert!(text.contains("\r\npart:loading\r\n"), "{text}");
         assert!(text.contains("\r\nmember1:name=n1,client=127.0.0.1:4000,peer=\r\n"), "{text}");
     }
 }

@@ -6,31 +6,40 @@
 //! or clock, so the simulator runs the very code that serves real clients.
 
 pub mod backend;
+pub mod cluster;
 pub mod connection;
 pub mod counters;
 pub mod cursors;
+pub mod handover;
 pub mod histogram;
 pub mod info;
 pub mod latency;
 pub mod limits;
 pub mod listener;
 pub mod loading;
+pub mod masters;
 pub mod node;
 pub mod parameters;
 mod pause;
 mod rates;
 pub mod refusal;
 pub mod registry;
+mod replication;
 mod report;
+pub mod sentinel;
 pub mod session;
 pub mod shared;
 pub mod slowlog;
+mod strangers;
+pub mod subscriptions;
 pub mod ticker;
+pub mod topology;
 
 #[cfg(test)]
 mod connection_tests;
 
 pub use backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
+pub use handover::{HandOver, HandOverRefused, Target};
 pub use refusal::Refusal;
 pub use session::{Session, Step};
 pub use shared::Shared;

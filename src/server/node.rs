@@ -16,15 +16,20 @@ use tokio::time::Sleep;
 
 use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 use super::connection::{self, ConnectionHandler};
+use super::handover::{HandOver, HandOverRefused, Target};
+use super::info::host_and_port;
+use super::masters::{Masters, Switch};
 use super::refusal::Refusal;
 use super::registry::Client;
+use super::sentinel::names;
 use super::session::{Session, Step};
 use super::shared::Shared;
+use super::topology::node_id;
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
 use crate::node::heads::HeadDirectory;
-use crate::node::{self, Handle, Outcome, Role, Status};
-use crate::paxos::NodeId;
+use crate::node::{self, HandOverOrder, Handle, Outcome, Role, Status};
+use crate::paxos::{FollowerStatus, NodeId};
 use crate::store::keyspace::Meta;
 use crate::store::{Rows, StoreError};
 
@@ -33,6 +38,9 @@ use crate::store::{Rows, StoreError};
 const LONG_READS_MAX: usize = 32;
 /// Disk use is summed at most this often.
 const DISK_USE_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether the connections with another node stand. A master knows better: who answers it.
+pub type Links = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
 
 /// What sessions need of a running node.
 pub struct NodeBackend {
@@ -43,6 +51,8 @@ pub struct NodeBackend {
     started: Instant,
     answers: Arc<Answers>,
     disk_used: Mutex<Option<(Instant, u64)>>,
+    masters: Masters,
+    links: Links,
     long_read: Mutex<()>,
     long_reads: AtomicUsize,
     /// `None` in simulations.
@@ -69,6 +79,8 @@ impl NodeBackend {
             started: Instant::now(),
             answers: Arc::default(),
             disk_used: Mutex::new(None),
+            masters: Masters::default(),
+            links: Arc::new(|_| false),
             long_read: Mutex::new(()),
             long_reads: AtomicUsize::new(0),
             heads: None,
@@ -88,9 +100,40 @@ impl NodeBackend {
         self.stop.notified().await;
     }
 
+    /// With a way to ask whether other nodes can be reached while this one does not lead.
+    pub fn with_links(mut self, links: Links) -> NodeBackend {
+        self.links = links;
+        self
+    }
+
+    /// Another master is known, or none. To be told of every change, in order. Returns Sentinel's
+    /// messages of a switch, one for each name of the master.
+    pub fn master_changed(&self, master: Option<NodeId>) -> Vec<String> {
+        let Some(Switch { from, to }) = self.masters.note(master, self.handle.boot_us()) else {
+            return Vec::new();
+        };
+        let place = |node: NodeId| {
+            let (host, port) = host_and_port(self.config.node(node).advertised());
+            format!("{host} {port}")
+        };
+        let (from, to) = (place(from), place(to));
+        names(&self.config.cluster.id).map(|name| format!("{name} {from} {to}")).collect()
+    }
+
+    /// The master, if one is known at this very moment: a lease may have ended since the driver's
+    /// last step.
+    fn master(&self, status: &Status) -> Option<NodeId> {
+        let own = status.master == Some(self.seat);
+        status.master.filter(|_| !own || self.handle.boot_us() < status.serving_until_us)
+    }
+
     /// To be run by a task of Tokio's; without it no update is answered.
     pub fn answers(&self) -> &Arc<Answers> {
         &self.answers
+    }
+
+    fn advertised(&self, node: NodeId) -> String {
+        self.config.node(node).advertised().to_owned()
     }
 
     fn disk_used_bytes(&self) -> u64 {
@@ -110,12 +153,21 @@ impl NodeBackend {
         let info = |node: NodeId| {
             let seen = status.followers.iter().find(|follower| follower.node == node);
             let silent_us_max = 2 * self.config.cluster.lease.as_micros() as u64;
+            let is_master = status.master == Some(node);
             let matched = seen.map_or(0, |follower| follower.matched.0);
             PeerInfo {
                 name: self.config.node(node).name.clone(),
-                address: self.config.node(node).client.clone(),
-                reachable: seen.is_some_and(|follower| follower.silent_us < silent_us_max),
-                applied_index: matched,
+                address: self.config.node(node).advertised().to_owned(),
+                reachable: match seen {
+                    Some(follower) => follower.silent_us < silent_us_max,
+                    None => is_master || (self.links)(node),
+                },
+                applied_index: if is_master { status.chosen.0 } else { matched },
+                silent_ms: match seen {
+                    Some(follower) => follower.silent_us / 1000,
+                    None if is_master => status.leader_silent_us / 1000,
+                    None => 0,
+                },
                 lag_entries: status.chosen.0.saturating_sub(matched),
             }
         };
@@ -126,7 +178,7 @@ impl NodeBackend {
     fn more(&self, status: &Status, now_us: u64) -> Vec<(String, String)> {
         let keys: u64 = Meta::read(&self.handle.store().read())
             .map_or(0, |meta| meta.databases.iter().map(|database| database.keys).sum());
-        let master = status.master.map(|node| self.config.node(node).client.clone());
+        let master = self.master(status).map(|node| self.config.node(node).advertised().to_owned());
         let catch_up = status.catch_up.map_or("none".to_string(), |it| {
             format!("head, {} of {} bytes", it.kept_bytes, it.size_bytes)
         });
@@ -135,7 +187,7 @@ impl NodeBackend {
         });
         let serves = now_us < status.serving_until_us;
         let mut lines = vec![
-            ("role", status.role.name().to_string()),
+            ("part", status.role.name().to_string()),
             ("quorum", u8::from(serves).to_string()),
             ("master_address", master.unwrap_or_default()),
             ("incarnation", status.incarnation.to_string()),
@@ -153,7 +205,8 @@ impl NodeBackend {
         .map(|(name, value)| (name.to_string(), value))
         .collect::<Vec<_>>();
         for (seat, node) in self.config.nodes.iter().enumerate() {
-            let value = format!("name={},client={},peer={}", node.name, node.client, node.peer);
+            let value =
+                format!("name={},client={},peer={}", node.name, node.advertised(), node.peer);
             lines.push((format!("member{}", seat + 1), value));
         }
         for follower in &status.followers {
@@ -218,7 +271,11 @@ impl Backend for NodeBackend {
         let base = NodeInfo {
             cluster_id: self.config.cluster.id.clone(),
             name: node.name.clone(),
-            address: node.client.clone(),
+            address: node.advertised().to_owned(),
+            lease_ms: self.config.cluster.lease.as_millis() as u64,
+            handover: node::HandOverState::None.name(),
+            last_master_address: self.masters.last().map(|it| self.advertised(it)),
+            master_lost_ms: self.masters.lost_us(now_us) / 1000,
             uptime_ms: self.started.elapsed().as_millis() as u64,
             clients_max: self.clients_max as u64,
             disk_used_bytes: self.disk_used_bytes(),
@@ -229,7 +286,7 @@ impl Backend for NodeBackend {
             ..process_info()
         };
         let Some(status) = self.handle.status() else {
-            let more = vec![("role".to_string(), "loading".to_string())];
+            let more = vec![("part".to_string(), "loading".to_string())];
             return NodeInfo { more, ..base };
         };
         let head = self.heads.as_ref().and_then(HeadDirectory::newest);
@@ -239,7 +296,10 @@ impl Backend for NodeBackend {
                 Role::Leader | Role::Replica => NodeRole::Replica,
                 Role::Learner | Role::Joining => NodeRole::Learner,
             },
-            master_address: status.master.map(|node| self.config.node(node).client.clone()),
+            master_address: self.master(&status).map(|it| self.advertised(it)),
+            epoch: status.ballot.round,
+            catching_up: status.catch_up.is_some(),
+            handover: status.handover.name(),
             peers: self.peers(&status),
             ballot: status.ballot.to_string(),
             last_index: status.last.0,
@@ -267,6 +327,58 @@ impl Backend for NodeBackend {
 
     fn shut_down(&self) {
         self.stop.notify_one();
+    }
+
+    fn hand_over(&self, order: HandOver) -> Result<(), HandOverRefused> {
+        let status = self.handle.status().ok_or(HandOverRefused::NoMaster)?;
+        let leads = matches!(status.role, Role::Master | Role::Leader);
+        if order.target == Target::Own {
+            if leads {
+                return Err(HandOverRefused::NotReplica);
+            }
+            if status.role != Role::Replica {
+                return Err(HandOverRefused::NoReplica);
+            }
+            if status.master.is_none() && !order.force {
+                return Err(HandOverRefused::NoMaster);
+            }
+            self.handle.ask_for_mastership(order.force);
+            return Ok(());
+        }
+        if status.role != Role::Master {
+            return Err(HandOverRefused::NotMaster);
+        }
+        if status.handover != node::HandOverState::None {
+            return Err(HandOverRefused::UnderWay);
+        }
+        let silent_us_max = 2 * self.config.cluster.lease.as_micros() as u64;
+        let can = |it: &&FollowerStatus| it.votes && it.silent_us < silent_us_max;
+        let mut able = status.followers.iter().filter(can);
+        let target = match &order.target {
+            Target::Node(id) => {
+                let has_id = |it: &FollowerStatus| {
+                    node_id(&self.config.cluster.id, &self.config.node(it.node).name) == *id
+                };
+                let found = able.find(|it| has_id(it)).ok_or(HandOverRefused::NotReplica)?;
+                Some(found.node)
+            }
+            Target::Any | Target::Own => {
+                able.next().ok_or(HandOverRefused::NoReplica)?;
+                None
+            }
+        };
+        let timeout_us = order.timeout_ms.map(|ms| ms.saturating_mul(1000));
+        self.handle.hand_over(HandOverOrder { target, force: order.force, timeout_us });
+        Ok(())
+    }
+
+    fn abort_hand_over(&self) -> bool {
+        let status = self.handle.status();
+        let under_way = status.is_some_and(|it| it.handover != node::HandOverState::None);
+        if under_way {
+            self.handle.abort_hand_over();
+        }
+        under_way
     }
 
     fn store_failed(&self, error: StoreError) {
@@ -412,7 +524,7 @@ impl ConnectionHandler for SessionHandler {
         out: &mut BytesMut,
     ) -> connection::Step<Ticket> {
         let step = self.session.handle(requests, out, &*self.backend);
-        self.client.set_readonly(self.session.is_read_only());
+        self.client.set_readonly(self.session.is_read_only() || self.session.is_subscribed());
         match step {
             Step::Idle => connection::Step::Idle,
             Step::Close => connection::Step::Close,
@@ -446,6 +558,10 @@ impl ConnectionHandler for SessionHandler {
 
     fn on_written(&self, bytes: usize) {
         self.shared.counters.wrote(bytes);
+    }
+
+    fn deliver(&mut self, out: &mut BytesMut) {
+        self.session.deliver(out);
     }
 
     fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {

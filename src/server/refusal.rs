@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use redis_protocol::redis_keyslot;
 use resp::Reply;
 
+use super::info::host_and_port;
+
 /// Why a command was not answered. Only [`Refusal::Uncertain`] may hide an applied update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -32,7 +34,7 @@ impl Refusal {
         let text: Cow<'static, str> = match self {
             Refusal::Moved { address } => {
                 let slot = key.map_or(0, redis_keyslot);
-                format!("MOVED {slot} {address}").into()
+                format!("MOVED {slot} {}", bare(address)).into()
             }
             Refusal::ClusterDown(reason) => format!("CLUSTERDOWN {reason}").into(),
             Refusal::TryAgain(reason) => format!("TRYAGAIN {reason}").into(),
@@ -48,6 +50,17 @@ impl Refusal {
     }
 }
 
+/// Valkey's redirect without a slot, for clients that say that they follow it.
+pub(super) fn redirect(address: &str) -> Reply {
+    Reply::error(format!("REDIRECT {}", bare(address)))
+}
+
+/// As Redis writes it: an IPv6 address without brackets; the port is behind the last colon.
+fn bare(address: &str) -> String {
+    let (host, port) = host_and_port(address);
+    format!("{host}:{port}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +71,7 @@ mod tests {
         assert_eq!(moved.reply(Some(b"foo")), Reply::error("MOVED 12182 h:1"));
         assert_eq!(moved.reply(Some(b"{user}x")), moved.reply(Some(b"user")));
         assert_eq!(moved.reply(None), Reply::error("MOVED 0 h:1"));
+        let moved = Refusal::Moved { address: "[::1]:4000".to_owned() };
+        assert_eq!(moved.reply(None), Reply::error("MOVED 0 ::1:4000"));
     }
 }

@@ -26,6 +26,8 @@ pub struct Client {
     readonly: AtomicBool,
     /// STAY, FINISH or KILL; only grows.
     leaving: AtomicU8,
+    /// Something waits for it that it did not ask for just now.
+    called: AtomicBool,
     told_to_leave: Notify,
 }
 
@@ -61,7 +63,7 @@ impl Client {
         *self.name.lock() = name;
     }
 
-    /// In READONLY mode: it may stay when this node is not the master.
+    /// In READONLY mode, or waiting for events: it may stay when this node is not the master.
     pub fn is_readonly(&self) -> bool {
         self.readonly.load(Ordering::Relaxed)
     }
@@ -86,23 +88,33 @@ impl Client {
         self.told_to_leave.notify_one();
     }
 
+    /// Has its handler asked for what waits for it.
+    pub fn call(&self) {
+        self.called.store(true, Ordering::SeqCst);
+        self.told_to_leave.notify_one();
+    }
+
+    /// Whether it was called since last asked.
+    pub(super) fn take_call(&self) -> bool {
+        self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::SeqCst)
+    }
+
     pub(super) fn must_finish(&self) -> bool {
         self.leaving.load(Ordering::SeqCst) >= FINISH
     }
 
-    /// Waits for [`Client::finish`] or [`Client::kill`]. Only the connection itself calls it.
-    pub(super) async fn told_to_finish(&self) {
-        self.told(FINISH).await;
+    /// Waits for [`Client::finish`], [`Client::kill`] or [`Client::call`]. Only the connection itself
+    /// calls it.
+    pub(super) async fn told(&self) {
+        while !self.must_finish() && !self.called.load(Ordering::SeqCst) {
+            self.told_to_leave.notified().await;
+        }
     }
 
     /// Waits for [`Client::kill`]. Only the connection itself calls it.
     pub(super) async fn killed(&self) {
-        self.told(KILL).await;
-    }
-
-    async fn told(&self, how: u8) {
-        // A call before we wait leaves a permit, so none is missed.
-        while self.leaving.load(Ordering::SeqCst) < how {
+        // A notice before we wait leaves a permit, so none is missed.
+        while self.leaving.load(Ordering::SeqCst) < KILL {
             self.told_to_leave.notified().await;
         }
     }
@@ -153,6 +165,7 @@ impl ClientRegistry {
             name: Mutex::default(),
             readonly: AtomicBool::new(false),
             leaving: AtomicU8::new(STAY),
+            called: AtomicBool::new(false),
             told_to_leave: Notify::new(),
         });
         clients.insert(id, Arc::clone(&client));

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use super::{NodeInfo, Shared, info};
+use super::{NodeInfo, Shared, info, replication};
 use crate::command::parse::is;
 use crate::store::keyspace::Meta;
 
@@ -39,7 +39,7 @@ const SECTIONS: [Section; 14] = [
     ("Memory", Shown::Default, memory),
     ("Persistence", Shown::Default, persistence),
     ("Stats", Shown::Default, stats),
-    ("Replication", Shown::Default, |facts, add| info::replication(facts.node, add)),
+    ("Replication", Shown::Default, |facts, add| replication::section(facts.node, add)),
     ("CPU", Shown::Default, cpu),
     ("Modules", Shown::Everything, |_, _| ()),
     ("Commandstats", Shown::All, commandstats),

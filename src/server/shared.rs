@@ -14,6 +14,7 @@ use super::pause::Pause;
 use super::rates::{Rates, Totals};
 use super::registry::{Client, ClientRegistry};
 use super::slowlog::Slowlog;
+use super::subscriptions::{Mailbox, Posted};
 use crate::command::table;
 
 /// A clock that sessions measure with; nothing that they answer of data depends on it.
@@ -87,6 +88,8 @@ pub(super) struct Signals {
     pub(super) queued: AtomicUsize,
     /// The last command's place in the table, and one more; 0: none yet.
     pub(super) last: AtomicUsize,
+    /// Sentinel's events that it asked for.
+    pub(super) mailbox: Mailbox,
 }
 
 impl Shared {
@@ -207,10 +210,15 @@ impl Shared {
         change(self.clients.lock().entry(id).or_default())
     }
 
-    /// Lines of CLIENT LIST, of one client or all; `asking`: who runs which command now.
-    pub(super) fn list(&self, only: Option<&[u64]>, asking: (u64, &str)) -> String {
+    /// Lines of CLIENT LIST, of the clients that the filter picks; `asking`: who runs which command
+    /// now.
+    pub(super) fn list(
+        &self,
+        filter: impl Fn(u64, &ClientInfo) -> bool,
+        asking: (u64, &str),
+    ) -> String {
         let clients = self.clients.lock();
-        let listed = clients.iter().filter(|(id, _)| only.is_none_or(|only| only.contains(id)));
+        let listed = clients.iter().filter(|(id, client)| filter(**id, client));
         let line = |(id, client): (&u64, &ClientInfo)| {
             client.line(*id, (asking.0 == *id).then_some(asking.1))
         };
@@ -231,6 +239,21 @@ impl Shared {
             }
         };
         picked.map(kill).count()
+    }
+
+    /// Tells an event to whoever asked for it; returns how many clients.
+    pub fn publish(&self, channel: &str, message: &str) -> usize {
+        let clients = self.clients.lock();
+        let post = |client: &&ClientInfo| {
+            let posted = client.signals.mailbox.post(channel, message);
+            match (posted, &client.connection) {
+                (Posted::Yes, Some(connection)) => connection.call(),
+                (Posted::Overflow, Some(connection)) => connection.kill(),
+                _ => (),
+            }
+            posted == Posted::Yes
+        };
+        clients.values().filter(post).count()
     }
 
     /// Ends a client's waiting; whether it did wait.
@@ -255,9 +278,15 @@ impl ClientInfo {
         self.connection.as_ref().map_or(0, |connection| connection.age().as_secs())
     }
 
+    /// Whether it waits for events.
+    pub(super) fn listens(&self) -> bool {
+        self.signals.mailbox.counts() != (0, 0)
+    }
+
     fn flags(&self) -> String {
         let Signals { blocked, queued, .. } = &*self.signals;
         let flags = [
+            (self.listens(), 'P'),
             (queued.load(Ordering::Relaxed) > 0, 'x'),
             (blocked.load(Ordering::Relaxed) > 0, 'b'),
             (self.read_only, 'r'),
@@ -275,13 +304,14 @@ impl ClientInfo {
         let ClientInfo { db, protocol, .. } = self;
         let (age, flags) = (self.age_s(), self.flags());
         let idle = self.connection.as_ref().map_or(0, |connection| connection.idle().as_secs());
+        let (names, patterns) = self.signals.mailbox.counts();
         let multi = self.signals.queued.load(Ordering::Relaxed) as i64 - 1;
         let last = self.signals.last.load(Ordering::Relaxed);
         let last = last.checked_sub(1).and_then(table::at).map_or("NULL", |spec| spec.name);
         let command = command.unwrap_or(last);
         format!(
             "id={id} addr={address} laddr={local_address} fd=0 name={name} age={age} idle={idle} \
-             flags={flags} db={db} sub=0 psub=0 ssub=0 multi={multi} qbuf=0 qbuf-free=0 \
+             flags={flags} db={db} sub={names} psub={patterns} ssub=0 multi={multi} qbuf=0 qbuf-free=0 \
              argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
              cmd={command} user=default redir=-1 resp={protocol} lib-name={library_name} \
              lib-ver={library_version}\n"

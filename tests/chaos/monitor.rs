@@ -66,7 +66,7 @@ impl Monitor {
     /// A node votes, and has applied all up to this index.
     pub fn is_current(&self, seat: usize, index: u64) -> bool {
         self.report(seat).is_some_and(|report| {
-            matches!(report.text("role"), "master" | "replica")
+            matches!(report.text("part"), "master" | "replica")
                 && report.number("applied_index").is_some_and(|applied| applied >= index)
         })
     }

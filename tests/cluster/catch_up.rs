@@ -123,7 +123,7 @@ fn a_node_whose_log_is_gone_on_the_others_is_sent_a_head() {
             let chosen = cluster.report(cluster.master_now()?)?.number("chosen_index")?;
             Some(report.number("applied_index")? < chosen)
         };
-        (report.text("role") == "replica" && !behind()?).then_some(())
+        (report.text("part") == "replica" && !behind()?).then_some(())
     });
     load.wait_for(100);
     let current_at = Instant::now();

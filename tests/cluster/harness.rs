@@ -310,7 +310,7 @@ impl Cluster {
         eventually(&format!("{name} votes and is up to date"), || {
             let chosen = self.report(self.master_now()?)?.number("chosen_index")?;
             let report = self.report(seat)?;
-            let votes = matches!(report.text("role"), "master" | "replica");
+            let votes = matches!(report.text("part"), "master" | "replica");
             (votes && report.number("applied_index")? >= chosen).then_some(())
         });
     }

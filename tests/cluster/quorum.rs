@@ -114,7 +114,7 @@ fn status_tells_roles_and_progress() {
     let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
     assert_eq!(json["quorum"], true);
     assert_eq!(json["nodes"][replica]["reachable"], false);
-    assert_eq!(json["nodes"][master]["info"]["role"], "master");
+    assert_eq!(json["nodes"][master]["info"]["part"], "master");
     assert_eq!(json["nodes"][master]["info"]["keys"], 1);
 
     let connect = ["status", "--connect", cluster.address(master), "--json"];

@@ -13,6 +13,7 @@
 //!   `misconf`, `uncertain` or `none`;
 //! - `_debug yes|local|no`: who may use DEBUG;
 //! - `_stopped`: whether a client has told the node to stop since last asked;
+//! - `_publish CHANNEL MESSAGE`: an event happens, and everybody takes what waits for them;
 //! - `_submissions`: how many there were since last asked.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -167,6 +168,20 @@ impl Runner for Scripts {
                 let mut words = vec!["mset".to_owned()];
                 words.extend((0..count).flat_map(|n| [format!("{first}{n:05}"), n.to_string()]));
                 return self.send(client, vec![words]);
+            }
+            "_publish" => {
+                let message = args.get(1).ok_or("which message?")?;
+                let heard = self.shared.publish(first, message);
+                let mut text = format!("heard by {heard}\n");
+                for (name, session) in &mut self.clients {
+                    let mut out = BytesMut::new();
+                    session.deliver(&mut out);
+                    let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
+                    while let Some(reply) = decoder.decode(&mut out)? {
+                        writeln!(text, "to {name}: {}", text::of(&reply))?;
+                    }
+                }
+                return Ok(text);
             }
             "_submissions" => {
                 return Ok(std::mem::take(&mut self.node.0.lock().submissions).to_string());

@@ -12,7 +12,9 @@ use arakoon::config::Config;
 use arakoon::node::{Handle, Input, Outcome, Submission};
 use arakoon::paxos::NodeId;
 use arakoon::server::node::NodeBackend;
-use arakoon::server::{Backend, NodeInfo, Refusal, Session, Shared, Step, Synced};
+use arakoon::server::{
+    Backend, HandOver, HandOverRefused, NodeInfo, Refusal, Session, Shared, Step, Synced,
+};
 use arakoon::store::{FrozenView, Rows, Store, StoreError};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -156,6 +158,14 @@ impl Backend for Turn<'_> {
 
     fn shut_down(&self) {
         self.node.shut_down();
+    }
+
+    fn hand_over(&self, order: HandOver) -> Result<(), HandOverRefused> {
+        self.node.hand_over(order)
+    }
+
+    fn abort_hand_over(&self) -> bool {
+        self.node.abort_hand_over()
     }
 
     fn store_failed(&self, error: StoreError) {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use arakoon::disk::Disk;
 use arakoon::node::recovery::StartError;
-use arakoon::node::{Input, NodeMessage};
-use arakoon::paxos::{Incarnation, Message};
+use arakoon::node::{HandOverOrder, Input, NodeMessage};
+use arakoon::paxos::{Incarnation, Message, NodeId};
 use arakoon::store::MemoryEngine;
 use arakoon::transaction_log::LogError;
 
@@ -93,11 +93,39 @@ impl World {
                 let us = self.rng.u64(..self.plan.stall_us_max);
                 self.machines[node].stalled_until_us = self.now_us + us;
             }
-            Fault::HandOver => self.input(node, Input::HandOver),
+            Fault::HandOver => self.hand_over(node),
             Fault::Forgery => self.forge(node),
             Fault::CutClient => {
                 let client = self.rng.usize(..self.clients.len());
                 self.cut_client(client);
+            }
+        }
+    }
+
+    /// The master is asked to hand over, in any of the ways there are; or a replica wants to be it; or
+    /// what was begun is broken off. Several may meet.
+    fn hand_over(&mut self, node: usize) {
+        let seats = self.plan.seats as u8;
+        let target = match self.rng.bool() {
+            true => None,
+            // Also itself, one that is down, and one that has no vote.
+            false => Some(NodeId(self.rng.u8(..seats))),
+        };
+        let timeout_us = match self.rng.u8(..4) {
+            0 => None,
+            1 => Some(0),
+            _ => Some(self.rng.u64(..2_000_000)),
+        };
+        let force = self.rng.u8(..3) == 0;
+        match self.rng.u8(..8) {
+            0 => self.input(node, Input::AbortHandOver),
+            1 | 2 => {
+                let asking = self.rng.usize(..self.plan.seats);
+                self.input(asking, Input::AskForMastership { force });
+            }
+            _ => {
+                let order = HandOverOrder { target, force, timeout_us };
+                self.input(node, Input::HandOver(order));
             }
         }
     }
@@ -149,11 +177,11 @@ impl World {
         }
         let machine = self.machines.get(from).and_then(|machine| machine.process.as_ref());
         let incarnation = machine.map_or(Incarnation(1), |process| process.incarnation);
-        let message = match self.rng.bool() {
-            true => Message::Release { ballot },
-            false => Message::Nominate { ballot },
+        let message = match self.rng.u8(..3) {
+            0 => NodeMessage::Paxos(Message::Release { ballot }),
+            1 => NodeMessage::Paxos(Message::Nominate { ballot }),
+            _ => NodeMessage::AskForMastership { ballot },
         };
-        let message = NodeMessage::Paxos(message);
         self.after(1, Event::Deliver { to, from, incarnation, message });
     }
 

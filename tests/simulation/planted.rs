@@ -15,7 +15,7 @@ use crate::runner::run;
 /// Seeds within which each bug must be found.
 const SEEDS_MAX: u64 = 800;
 
-const BUGS: [Bug; 39] = [
+const BUGS: [Bug; 41] = [
     Bug::HalfSyncedOutranks,
     Bug::WipedNodeVotes,
     Bug::VoteBeforeSync,
@@ -31,6 +31,8 @@ const BUGS: [Bug; 39] = [
     Bug::AdoptsOwnLog,
     Bug::PromisesDuringLease,
     Bug::ServesAfterRelease,
+    Bug::NominatesWhileServing,
+    Bug::HeldUpdatesProposedLater,
     Bug::MinorityElects,
     Bug::ZoneIgnored,
     Bug::LifeReused,
@@ -130,6 +132,14 @@ fn plan(seed: u64, bug: Bug) -> Plan {
             plan.at_least(Fault::Kill, 1.0).at_least(Fault::WallJump, 1.0)
         }
         Bug::ServesAfterRelease => plan.at_least(Fault::HandOver, 1.0),
+        Bug::NominatesWhileServing => {
+            plan.at_least(Fault::HandOver, 4.0).at_least(Fault::Partition, 2.0)
+        }
+        Bug::HeldUpdatesProposedLater => {
+            plan.clients = 7;
+            plan.think_us = 3_000;
+            plan.at_least(Fault::HandOver, 4.0)
+        }
         Bug::ZoneIgnored => {
             plan.zones = ["west", "west", "east"].map(str::to_owned).to_vec();
             plan.seats = 3;

@@ -20,7 +20,7 @@ impl Session {
         });
         match index {
             Ok(index) => Reply::Integer(index as i64),
-            Err(refusal) => super::for_a_read(refusal).reply(None),
+            Err(refusal) => self.refuse(&super::for_a_read(refusal), None),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::server::shared::{ClientInfo, TIMED_OUT, UNBLOCKED};
 
 const HELP: &[&str] = &[
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CAPA <capability> [<capability> ...]",
+    "    Say what this client can do: REDIRECT, to be told REDIRECT instead of MOVED.",
     "GETNAME",
     "    Answer this connection's name.",
     "GETREDIR",
@@ -68,7 +70,7 @@ impl Session {
                 Reply::OK
             }),
             "setinfo" => Ok(self.set_info(&rest[0], &rest[1])),
-            "info" => Ok(self.listed(Some(&[self.id]), "client|info")),
+            "info" => Ok(self.listed(|id, _| id == self.id, "client|info")),
             "list" => self.list(rest),
             "kill" => self.kill(rest),
             "no-evict" => self.switch(rest, |client, on| client.no_evict = on),
@@ -77,6 +79,11 @@ impl Session {
             "pause" => self.pause(rest, backend),
             "unpause" => {
                 self.shared.pause.end();
+                Ok(Reply::OK)
+            }
+            "capa" => {
+                // What else it can do is of no use here; Valkey passes over it as well.
+                self.redirects |= rest.iter().any(|capability| is(capability, "REDIRECT"));
                 Ok(Reply::OK)
             }
             "trackinginfo" => Ok(tracking_info()),
@@ -105,24 +112,24 @@ impl Session {
         None
     }
 
-    fn listed(&self, only: Option<&[u64]>, command: &str) -> Reply {
-        Reply::Verbatim("txt", Bytes::from(self.shared.list(only, (self.id, command))))
+    fn listed(&self, filter: impl Fn(u64, &ClientInfo) -> bool, command: &str) -> Reply {
+        Reply::Verbatim("txt", Bytes::from(self.shared.list(filter, (self.id, command))))
     }
 
     fn list(&self, options: &[Bytes]) -> Result<Reply, Reply> {
         const COMMAND: &str = "client|list";
         match options {
-            [] => Ok(self.listed(None, COMMAND)),
-            [option, kind] if is(option, "TYPE") => match is_normal(kind)? {
-                true => Ok(self.listed(None, COMMAND)),
-                false => Ok(self.listed(Some(&[]), COMMAND)),
-            },
+            [] => Ok(self.listed(|_, _| true, COMMAND)),
+            [option, kind] if is(option, "TYPE") => {
+                let kind = ClientKind::parse(kind)?;
+                Ok(self.listed(|_, client| kind.is_of(client), COMMAND))
+            }
             [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {
                 let id = |id: &Bytes| integer(id).ok_or(Reply::error("ERR Invalid client ID"));
                 let ids = ids.iter().map(id).collect::<Result<Vec<i64>, Reply>>()?;
                 let ids: Vec<u64> =
                     ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect();
-                Ok(self.listed(Some(&ids), COMMAND))
+                Ok(self.listed(|id, _| ids.contains(&id), COMMAND))
             }
             _ => Err(SYNTAX),
         }
@@ -211,8 +218,7 @@ struct Wanted<'a> {
     id: Option<i64>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
-    /// The type asked for is not the one that all clients have.
-    nobody: bool,
+    kind: Option<ClientKind>,
     age_s_min: Option<u64>,
     with_own: bool,
 }
@@ -233,7 +239,7 @@ impl<'a> Wanted<'a> {
                 let age = u64::try_from(age).ok().filter(|age| *age > 0);
                 wanted.age_s_min = Some(age.ok_or_else(|| Reply::error(text))?);
             } else if is(option, "TYPE") {
-                wanted.nobody = !is_normal(value)?;
+                wanted.kind = Some(ClientKind::parse(value)?);
             } else if is(option, "ADDR") {
                 wanted.address = Some(value);
             } else if is(option, "LADDR") {
@@ -253,7 +259,7 @@ impl<'a> Wanted<'a> {
     }
 
     fn picks(&self, id: u64, client: &ClientInfo, own: u64) -> bool {
-        !self.nobody
+        self.kind.is_none_or(|kind| kind.is_of(client))
             && self.id.is_none_or(|wanted| u64::try_from(wanted) == Ok(id))
             && self.address.is_none_or(|wanted| wanted == client.address.as_bytes())
             && self.local_address.is_none_or(|wanted| wanted == client.local_address.as_bytes())
@@ -262,16 +268,37 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// All clients are of the type `normal`: there are no others here.
-fn is_normal(kind: &[u8]) -> Result<bool, Reply> {
-    let others = ["MASTER", "REPLICA", "SLAVE", "PUBSUB"];
-    if is(kind, "NORMAL") {
-        return Ok(true);
+/// What CLIENT LIST and CLIENT KILL call a type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    Normal,
+    /// It waits for events.
+    Listener,
+    /// There are none here.
+    Replication,
+}
+
+impl ClientKind {
+    fn parse(kind: &[u8]) -> Result<ClientKind, Reply> {
+        if is(kind, "NORMAL") {
+            return Ok(ClientKind::Normal);
+        }
+        if is(kind, "PUBSUB") {
+            return Ok(ClientKind::Listener);
+        }
+        if ["MASTER", "REPLICA", "SLAVE"].iter().any(|other| is(kind, other)) {
+            return Ok(ClientKind::Replication);
+        }
+        Err(Reply::error(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(kind))))
     }
-    if others.iter().any(|other| is(kind, other)) {
-        return Ok(false);
+
+    fn is_of(self, client: &ClientInfo) -> bool {
+        match self {
+            ClientKind::Normal => !client.listens(),
+            ClientKind::Listener => client.listens(),
+            ClientKind::Replication => false,
+        }
     }
-    Err(Reply::error(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(kind))))
 }
 
 fn tracking_info() -> Reply {

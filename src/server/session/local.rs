@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply};
 
 use super::replies::Replies;
-use super::{Session, Taken, arakoon};
+use super::{Session, Taken, arakoon, discovery};
 use crate::command::connection::Connection;
 use crate::command::describe;
 use crate::command::parse::{SYNTAX, integer, is, parse_db, wrong_arity};
 use crate::command::server::Server;
-use crate::server::{Backend, info, report};
+use crate::server::{Backend, info, replication, report};
 use crate::store::keyspace::Meta;
 
 impl Session {
@@ -58,6 +58,11 @@ impl Session {
         backend: &dyn Backend,
     ) -> Reply {
         match command {
+            // In RESP2 it must look like an event.
+            Connection::Ping if self.only_listens() && args.len() <= 2 => {
+                let text = args.get(1).cloned().unwrap_or_default();
+                Reply::Push(vec![Reply::bulk("pong"), Reply::Bulk(text)])
+            }
             Connection::Ping => match &args[1..] {
                 [] => Reply::Simple("PONG".into()),
                 [text] => Reply::Bulk(text.clone()),
@@ -67,10 +72,13 @@ impl Session {
             Connection::Hello => self.hello(args, backend).unwrap_or_else(|error| error),
             Connection::Auth => auth(args),
             Connection::Select => match parse_db(&args[1]) {
-                Ok(db) => {
-                    self.select(db);
-                    Reply::OK
-                }
+                Ok(db) => match self.may_select(db, backend) {
+                    Ok(()) => {
+                        self.select(db);
+                        Reply::OK
+                    }
+                    Err(refused) => refused,
+                },
                 Err(error) => error,
             },
             Connection::Quit => Reply::OK,
@@ -94,7 +102,7 @@ impl Session {
             Connection::Config => self.config(args, backend),
             Connection::Info => self.info(args, backend),
             Connection::Server(command) => self.administer(command, args, backend),
-            Connection::Role => info::role(&backend.info()),
+            Connection::Role => replication::role(&backend.info()),
             Connection::Time => {
                 let now_ms = backend.stamp_ms();
                 let microseconds = now_ms % 1000 * 1000;
@@ -106,14 +114,33 @@ impl Session {
             Connection::Master => arakoon::master(&backend.info()),
             Connection::Progress => arakoon::progress(backend),
             Connection::Stats => arakoon::stats(&backend.info()),
+            Connection::Cluster => self.cluster(args, backend),
+            Connection::Asking => Reply::OK,
+            Connection::Sentinel => discovery::sentinel(args, backend),
+            Connection::Failover => discovery::failover(args, backend),
             // In a transaction, where nothing waits.
             Connection::Wait => self.count_synced(args, false, backend),
             Connection::WaitAof => self.count_synced(args, true, backend),
-            // Both are taken before: they need more than this node's own knowledge.
-            Connection::Exec | Connection::Watch => {
+            // All are taken before: they need more than this node's own knowledge, or answer more than
+            // once.
+            Connection::Exec
+            | Connection::Watch
+            | Connection::Subscribe
+            | Connection::PSubscribe
+            | Connection::Unsubscribe
+            | Connection::PUnsubscribe => {
                 unreachable!("{command:?} is neither queued nor answered here")
             }
         }
+    }
+
+    /// Where data is not answered only database 0 can be selected: a client that follows a redirect
+    /// would arrive without the other, and not know.
+    fn may_select(&self, db: u8, backend: &dyn Backend) -> Result<(), Reply> {
+        if db == 0 || self.read_only {
+            return Ok(());
+        }
+        backend.lease(u64::MAX).map_err(|refusal| self.refuse(&super::for_a_read(refusal), None))
     }
 
     pub(super) fn select(&mut self, db: u8) {
@@ -182,6 +209,8 @@ impl Session {
         self.read_only = false;
         self.at_least = 0;
         self.replies = Replies::Sent;
+        self.redirects = false;
+        self.signals.mailbox.clear();
         self.shared.update(self.id, |client| {
             client.name.clear();
             (client.read_only, client.no_evict, client.no_touch) = (false, false, false);

@@ -15,6 +15,7 @@ mod arakoon;
 mod client;
 mod counting;
 mod debug;
+mod discovery;
 mod help;
 mod local;
 mod read;
@@ -39,7 +40,7 @@ use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
 use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
-use super::{Backend, Refusal, Shared, Submission};
+use super::{Backend, Refusal, Shared, Submission, refusal};
 use crate::command::batch::{self, Item, Items, Watch};
 use crate::command::charge::{self, ENTRY_CHARGE_MAX};
 use crate::command::connection::Connection;
@@ -110,6 +111,8 @@ pub struct Session {
     db: u8,
     /// READONLY: reads this node's own state.
     read_only: bool,
+    /// CLIENT CAPA redirect: it follows REDIRECT.
+    redirects: bool,
     /// AK.ATLEAST: no state of an earlier index is read.
     at_least: u64,
     transaction: Option<Transaction>,
@@ -163,6 +166,7 @@ impl Session {
             protocol: Protocol::Resp2,
             db: 0,
             read_only: false,
+            redirects: false,
             at_least: 0,
             transaction: None,
             watches: Vec::new(),
@@ -372,7 +376,7 @@ impl Session {
                 Item::Clock | Item::Head => None,
             };
             let key = call.and_then(|call| first_key(&call.args));
-            self.send(&refusal.reply(key), out);
+            self.send(&self.refuse(refusal, key), out);
         }
     }
 
@@ -400,6 +404,9 @@ impl Session {
             self.count_rejected(place, spec, args);
             return self.reject(Some(spec), reply, out);
         }
+        if self.only_listens() && !discovery::may_listener_say(spec) {
+            return self.emit(discovery::listener_may_not(spec), out);
+        }
         if let Some(left_ms) = self.held_ms(spec, backend) {
             if !self.gathered.is_empty() {
                 return Taken::Later;
@@ -410,6 +417,10 @@ impl Session {
         if let Some(refused) = self.refused(spec, args, backend) {
             self.count_rejected(place, spec, args);
             return self.reject(Some(spec), refused, out);
+        }
+        if self.transaction.is_some() && discovery::is_subscription(spec) {
+            let text = format!("ERR {} is not allowed in transactions", spec.name.to_uppercase());
+            return self.reject(Some(spec), Reply::error(text), out);
         }
         if self.transaction.is_some() && !transaction::runs_at_once(spec) {
             return self.queue(spec, args, out, backend);
@@ -423,6 +434,9 @@ impl Session {
             Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
             Kind::Connection(Connection::Server(Server::Debug)) => self.debug(args, out, backend),
             Kind::Connection(Connection::Server(Server::Save)) => self.save(out, backend),
+            Kind::Connection(command) if discovery::is_subscription(spec) => {
+                self.subscription(command, args, out)
+            }
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
     }
@@ -466,7 +480,7 @@ impl Session {
     ) -> Taken {
         if let Err(refusal) = backend.may_write() {
             let key = spec.keys_of(args).next();
-            return self.emit(refusal.reply(key.map(|key| &key[..])), out);
+            return self.emit(self.refuse(&refusal, key.map(|key| &key[..])), out);
         }
         if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
             return self.emit(reply, out);
@@ -480,6 +494,14 @@ impl Session {
         self.gathered.push(Gathered::Item(self.account.place()));
         self.count_later();
         if answers_later(spec) { Taken::Submit } else { Taken::Done }
+    }
+
+    /// What the client is told, in the words that it understands.
+    fn refuse(&self, refusal: &Refusal, key: Option<&[u8]>) -> Reply {
+        match refusal {
+            Refusal::Moved { address } if self.redirects => refusal::redirect(address),
+            refusal => refusal.reply(key),
+        }
     }
 
     /// What the results of a command may come to. The commands before it may have made its values

@@ -54,7 +54,7 @@ const REPLY_BYTES_MAX: u64 = 512 << 20;
 /// What a read may look at while it holds the next entry up: a few milliseconds' work,
 pub(super) const BRIEF: Allowance = Allowance { steps: 5000, reply_bytes: REPLY_BYTES_MAX };
 /// and when it holds nobody up: minutes'.
-const LONG: Allowance = Allowance { steps: 200_000_000, reply_bytes: REPLY_BYTES_MAX };
+pub(super) const LONG: Allowance = Allowance { steps: 200_000_000, reply_bytes: REPLY_BYTES_MAX };
 
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
@@ -176,7 +176,10 @@ impl Session {
             // A head is taking the store's place.
             NoResult::Failed(StoreError::Replaced) => self.emit(Refusal::Loading.reply(key), out),
             NoResult::Failed(error) => self.store_failed(error, backend),
-            NoResult::Refused(refusal) => self.emit(for_a_read(refusal).reply(key), out),
+            NoResult::Refused(refusal) => {
+                let reply = self.refuse(&for_a_read(refusal), key);
+                self.emit(reply, out)
+            }
         }
     }
 

@@ -119,13 +119,14 @@ impl Session {
             Kind::Read(_) if !self.read_only => backend.lease(u64::MAX),
             Kind::Read(_) | Kind::Connection(_) => Ok(()),
         };
+        let permitted = permitted.map_err(|refusal| {
+            self.refuse(&refusal, spec.keys_of(args).next().map(|key| &key[..]))
+        });
         let largest = self.transaction.as_ref().map_or(0, |transaction| transaction.largest);
         let charge = self.charge_of(spec, args, largest, backend);
         let Some(transaction) = &mut self.transaction else {
             return Taken::Done;
         };
-        let permitted = permitted
-            .map_err(|refusal| refusal.reply(spec.keys_of(args).next().map(|key| &key[..])));
         transaction.bytes += command_bytes(args);
         transaction.charge += charge;
         transaction.largest = transaction.largest.max(charge).max(command_bytes(args));
@@ -372,7 +373,8 @@ impl Session {
         out: &mut BytesMut,
     ) -> Taken {
         let key = transaction.queue.iter().find_map(Queued::first_key);
-        self.emit(refusal.reply(key), out)
+        let reply = self.refuse(refusal, key);
+        self.emit(reply, out)
     }
 }
 

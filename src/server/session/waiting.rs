@@ -141,6 +141,6 @@ impl Session {
     fn applied_index(&self, backend: &dyn Backend) -> Result<u64, Reply> {
         let index = backend.with_rows(&mut |_| ());
         let index = index.and_then(|index| backend.lease(index).map(|()| index));
-        index.map_err(|refusal| super::for_a_read(refusal).reply(None))
+        index.map_err(|refusal| self.refuse(&super::for_a_read(refusal), None))
     }
 }

@@ -2,7 +2,10 @@
 
 use arakoon::command::{Replies, apply_batch, batch};
 use arakoon::config::Allowed;
-use arakoon::server::{Backend, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced};
+use arakoon::server::{
+    Backend, HandOver, HandOverRefused, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced,
+    Target,
+};
 use arakoon::store::{Rows, StoreError};
 use bytes::BytesMut;
 use resp::Reply;
@@ -24,6 +27,8 @@ pub struct Node {
     pub write: Option<Refusal>,
     /// Submissions end so.
     pub outcome: Option<Refusal>,
+    /// A handover that was asked for.
+    pub hand_over: Option<HandOver>,
     /// Submissions so far.
     pub submissions: usize,
     /// Reads that took long, so far.
@@ -78,14 +83,22 @@ impl Backend for OneNode {
             address: "10.0.0.2:4000".to_owned(),
             reachable: true,
             applied_index: node.index,
+            silent_ms: 0,
             lag_entries: 0,
         };
+        let down = matches!(node.lease, Some(Refusal::ClusterDown(_)));
+        let master = if node.lease.is_some() { "10.0.0.2:4000" } else { "10.0.0.1:4000" };
         NodeInfo {
             cluster_id: "demo".to_owned(),
             name: "n1".to_owned(),
             address: "10.0.0.1:4000".to_owned(),
             role: if node.lease.is_some() { NodeRole::Replica } else { NodeRole::Master },
-            master_address: node.lease.as_ref().map(|_| "10.0.0.2:4000".to_owned()),
+            master_address: (!down).then(|| master.to_owned()),
+            last_master_address: Some(master.to_owned()),
+            master_lost_ms: if down { 1500 } else { 0 },
+            epoch: 7,
+            lease_ms: 500,
+            handover: if node.hand_over.is_some() { "waiting-for-sync" } else { "no-failover" },
             peers: vec![peer],
             ballot: "1.n1".to_owned(),
             applied_index: node.index,
@@ -106,6 +119,27 @@ impl Backend for OneNode {
 
     fn shut_down(&self) {
         self.0.lock().told_to_stop = true;
+    }
+
+    fn hand_over(&self, order: HandOver) -> Result<(), HandOverRefused> {
+        let mut node = self.0.lock();
+        let leads = node.lease.is_none();
+        match &order.target {
+            Target::Own if leads => return Err(HandOverRefused::NotReplica),
+            Target::Own => {
+                let down = matches!(node.lease, Some(Refusal::ClusterDown(_)));
+                return if down && !order.force { Err(HandOverRefused::NoMaster) } else { Ok(()) };
+            }
+            _ if !leads => return Err(HandOverRefused::NotMaster),
+            _ if node.hand_over.is_some() => return Err(HandOverRefused::UnderWay),
+            Target::Node(_) | Target::Any => {}
+        }
+        node.hand_over = Some(order);
+        Ok(())
+    }
+
+    fn abort_hand_over(&self) -> bool {
+        self.0.lock().hand_over.take().is_some()
     }
 
     fn store_failed(&self, error: StoreError) {
