@@ -44,8 +44,8 @@ impl<'a> View<'a> {
         now_ms: u64,
         seed: u64,
     ) -> Result<View<'a>, StoreError> {
-        let (clock_ms, database, has_removals) = Meta::read_one(rows, database)?;
-        let removals = if has_removals { Removal::read_all(rows)? } else { Vec::new() };
+        let (clock_ms, database, removals) = Meta::read_one(rows, database)?;
+        let removals = Removal::read_all(rows, removals)?;
         Ok(View::of(rows, database, clock_ms, now_ms, seed, &removals))
     }
 
