@@ -42,6 +42,8 @@ pub(super) struct Account {
     /// Of the request at hand.
     place: usize,
     exact: bool,
+    /// The place of the last command that was begun, whatever part of it was asked for.
+    command_place: usize,
     /// The command of the run, how many there are, and since when.
     run_place: usize,
     run_count: u64,
@@ -60,6 +62,7 @@ impl Account {
             fate: Fate::Unknown,
             place: 0,
             exact: false,
+            command_place: 0,
             run_place: 0,
             run_count: 0,
             since_us: 0,
@@ -89,6 +92,13 @@ impl Session {
 
     /// A request is about to be run.
     pub(super) fn begin_command(&mut self, place: usize, spec: &Spec, args: &[Bytes]) {
+        let account = &mut self.account;
+        let goes_on = account.run_count > 0 && !account.exact && account.command_place == place;
+        if goes_on && args.len() <= ARGUMENTS_MAX {
+            (account.place, account.fate) = (account.run_place, Fate::Ran);
+            return;
+        }
+        account.command_place = place;
         let fast = spec.flags.contains(&"fast") && args.len() <= ARGUMENTS_MAX;
         let exact = !fast || self.slowlog_threshold_us() < EXACT_BELOW_US;
         let place = table::place_of_call(place, spec, args);
