@@ -38,7 +38,11 @@ def matrix(results):
         cells = [cell(features, client.known, column) for column in COLUMNS]
         shown = {*COLUMNS, "goes on after a failover"}
         others = {name: ok for name, (ok, _) in features.items() if name.split(",")[0] not in shown}
-        other = ", ".join(f"`{name}`" if ok else f"`{name}` FAILS" for name, ok in others.items())
+        def show(name, ok):
+            known = client.known.get(name)
+            return f"`{name}`" if ok else f"`{name}` no: {known}" if known else f"`{name}` FAILS"
+
+        other = ", ".join(show(name, ok) for name, ok in others.items())
         lines.append(f"| {client.name} | " + " | ".join(cells) + f" | {other} |")
         if failover:
             failovers.append(

@@ -13,7 +13,7 @@ const sentinel = () =>
     connectTimeout: 500,
     sentinelRetryStrategy: () => 50,
     retryStrategy: () => 50,
-    failoverDetector: true,
+    // Not failoverDetector: an event that comes while it reconnects ends the client for good.
     reconnectOnError: (error) => /^(MOVED|CLUSTERDOWN|TRYAGAIN)/.test(error.message),
   });
 // end
