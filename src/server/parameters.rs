@@ -160,7 +160,7 @@ static SETTINGS: &[Setting] = &[
         let (bytes, seconds) = (limits.output_bytes_max, limits.drain_timeout.as_secs());
         format!("normal 0 {bytes} {seconds} slave 0 0 0 pubsub 0 {bytes} {seconds}")
     }),
-    immutable("cluster-enabled", no),
+    immutable("cluster-enabled", yes),
     immutable("daemonize", no),
     immutable("databases", |_| DATABASES.to_string()),
     fixed("dir", |facts| facts.node.directory.clone()),

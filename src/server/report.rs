@@ -45,7 +45,7 @@ const SECTIONS: [Section; 14] = [
     ("Commandstats", Shown::All, commandstats),
     ("Errorstats", Shown::Default, errorstats),
     ("Latencystats", Shown::All, latencystats),
-    ("Cluster", Shown::Default, |_, add| add("cluster_enabled", &0)),
+    ("Cluster", Shown::Default, |_, add| add("cluster_enabled", &1)),
     ("Keyspace", Shown::Default, keyspace),
     ("Arakoon", Shown::Default, arakoon),
 ];

@@ -228,7 +228,8 @@ impl World {
 
     /// Flips a bit of what was certainly synced, or cuts the file there.
     fn damage_log(&mut self, node: usize) {
-        if !self.may_lose(node) {
+        // The same bit flipped twice would be as before.
+        if self.machines[node].damaged || !self.may_lose(node) {
             return;
         }
         self.crash(node, false);
