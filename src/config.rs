@@ -63,6 +63,8 @@ pub struct ClusterConfig {
     pub log_keep_bytes: u64,
     /// Bytes that must stay free on a node's disk; below it, it refuses updates as master.
     pub disk_reserve_bytes: u64,
+    /// Who may use DEBUG.
+    pub debug_command: Allowed,
 }
 
 /// One `[[node]]` table.
@@ -91,6 +93,29 @@ impl NodeConfig {
     /// `host:port` where clients reach it: what MOVED and all tables name.
     pub fn advertised(&self) -> &str {
         self.advertise.as_deref().unwrap_or(&self.client)
+    }
+}
+
+/// Who may use a command that is dangerous.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Allowed {
+    /// Nobody.
+    #[default]
+    No,
+    /// Everybody.
+    Yes,
+    /// Clients on this machine.
+    Local,
+}
+
+impl Allowed {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Allowed::No => "no",
+            Allowed::Yes => "yes",
+            Allowed::Local => "local",
+        }
     }
 }
 
@@ -152,6 +177,7 @@ impl Config {
                 log_segment_bytes: LOG_SEGMENT_BYTES_DEFAULT,
                 log_keep_bytes: LOG_KEEP_BYTES_DEFAULT,
                 disk_reserve_bytes: DISK_RESERVE_BYTES_DEFAULT,
+                debug_command: Allowed::No,
             },
             nodes: vec![NodeConfig {
                 name: "n1".to_string(),

@@ -30,6 +30,7 @@ use crate::server::loading::LoadingHandler;
 use crate::server::node::{NodeBackend, SessionHandler};
 use crate::server::registry::ClientRegistry;
 use crate::server::subscriptions::SWITCH_MASTER;
+use crate::server::ticker;
 use crate::store::{
     EngineChoice, RealFile, StoreOptions, StorePlace, boot_id, engine_panic_is_caught,
 };
@@ -149,27 +150,38 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         disk_reserve_bytes: config.cluster.disk_reserve_bytes,
         fatal: fatal.clone(),
     };
+    let heads = opened.heads.clone();
     let running = Node::start(opened, surroundings).context("cannot start the node's threads")?;
     if !options.alone {
         let peers = listen_to_peers(config, seat, incarnation, running.inbox()).await?;
         assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
     }
 
-    let handle = running.handle().clone();
-    let backend = NodeBackend::new(handle, config.clone(), seat, limits.clients_max, fatal.clone());
+    let backend = NodeBackend::new(
+        running.handle().clone(),
+        config.clone(),
+        seat,
+        limits.clients_max,
+        fatal.clone(),
+    );
     let links = outbox.clone();
-    let backend = Arc::new(backend.with_links(Arc::new(move |node| links.stand(node))));
+    let backend = backend.with_heads(heads).with_links(Arc::new(move |node| links.stand(node)));
+    let backend = Arc::new(backend);
     let answers = backend.answers().clone();
     tokio::spawn(async move { answers.run().await });
-    let shared = Arc::new(Shared::new(incarnation.0 ^ clock::boot_us()));
+    let shared = Shared::new(incarnation.0 ^ clock::boot_us());
+    let shared = Arc::new(shared.with_clocks(clock::boot_us, clock::wall_ms));
     master_changes.tell(backend.clone(), shared.clone());
-    let listener = ClientListener::start(clients, limits, move |client| {
-        SessionHandler::new(shared.clone(), client, backend.clone())
+    let listener = ClientListener::start(clients, limits, {
+        let (shared, backend) = (shared.clone(), backend.clone());
+        move |client| SessionHandler::new(shared.clone(), client, backend.clone())
     });
+    shared.set_registry(listener.registry().clone());
+    tokio::spawn(ticker::run(shared));
     assert!(registry.set(listener.registry().clone()).is_ok(), "the registry is set once");
     tracing::info!(address = node.client, "ready for clients");
 
-    wait_for_the_end(&running).await?;
+    wait_for_the_end(&running, &backend).await?;
     listener.shutdown(CLIENTS_FINISH).await;
     if let Some(peers) = outbox.0.get() {
         peers.shutdown().await;
@@ -194,8 +206,8 @@ async fn open_while_clients_hear_loading(
     Ok(opened)
 }
 
-/// Returns when the node has handed over after a signal, or has ended by itself.
-async fn wait_for_the_end(running: &Node) -> anyhow::Result<()> {
+/// Returns when the node has handed over after a signal or a client's word, or has ended by itself.
+async fn wait_for_the_end(running: &Node, backend: &NodeBackend) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut look = tokio::time::interval(END_LOOKED_FOR_EVERY);
@@ -203,6 +215,7 @@ async fn wait_for_the_end(running: &Node) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = backend.told_to_stop() => {}
             _ = look.tick() => {
                 if running.has_ended() {
                     return Ok(());

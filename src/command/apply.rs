@@ -39,6 +39,8 @@ pub struct Applied {
     /// No key's deadline is earlier, and no removal is due before; when it is due, a clock item is.
     /// `None`: there is nothing to do.
     pub earliest_deadline_ms: Option<u64>,
+    /// Keys deleted because their deadline had passed.
+    pub expired_keys: usize,
 }
 
 /// The entry cannot be applied. Ends the node.
@@ -79,6 +81,7 @@ pub fn apply_batch(
     // An item takes at least a byte, but its reply more: a made-up count must not reserve much.
     let mut replies = Vec::with_capacity(batch.count.min(4096) as usize);
     let mut head_requested = false;
+    let mut expired_keys = 0;
     let mut first = true;
     while let Some(item) = batch.next_item()? {
         if !std::mem::take(&mut first) {
@@ -90,7 +93,7 @@ pub fn apply_batch(
             Item::Command(call) => applying.command(&call)?,
             Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
             Item::Clock => {
-                applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
+                expired_keys += applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
                 applying.keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
                 Reply::OK
             }
@@ -106,6 +109,7 @@ pub fn apply_batch(
         head_requested,
         stamp_ms: meta.clock_ms,
         earliest_deadline_ms: meta.earliest_deadline_ms(),
+        expired_keys,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Commands that the connection's session answers itself; what they do is in `server::session`.
 
+use super::server::Server;
 use super::table::{Keys, Kind, Spec, Subcommand};
 
 /// Which of them.
@@ -41,6 +42,7 @@ pub enum Connection {
     PSubscribe,
     Unsubscribe,
     PUnsubscribe,
+    Server(Server),
 }
 
 const fn row(
@@ -93,7 +95,7 @@ pub static COMMANDS: &[Spec] = &[
         2,
         Connection::Echo,
         Keys::NONE,
-        &["fast"],
+        &["loading", "stale", "fast"],
         ("connection", "1.0.0"),
         "Answers its argument.",
     ),
@@ -147,7 +149,7 @@ pub static COMMANDS: &[Spec] = &[
         -2,
         Connection::Client,
         Keys::NONE,
-        &["noscript", "loading", "stale"],
+        &[],
         ("connection", "2.4.0"),
         "Names, lists, ends and pauses connections; CLIENT HELP lists how.",
     ),
@@ -221,16 +223,16 @@ pub static COMMANDS: &[Spec] = &[
         Keys::NONE,
         &["loading", "stale"],
         ("server", "2.8.13"),
-        "Describes the commands: COUNT, DOCS, GETKEYS, INFO, LIST.",
+        "Describes the commands; bare: all of them.",
     ),
     row(
         "config",
         -2,
         Connection::Config,
         Keys::NONE,
-        &["admin", "noscript", "loading", "stale"],
+        &[],
         ("server", "2.0.0"),
-        "Answers settings under the names Redis has for them: GET.",
+        "Answers and changes settings under the names Redis has for them.",
     ),
     row(
         "info",
@@ -264,7 +266,7 @@ pub static COMMANDS: &[Spec] = &[
         3,
         Connection::Wait,
         Keys::NONE,
-        &["noscript"],
+        &[],
         ("generic", "3.0.0"),
         "Waits until more nodes than this one have all updates so far on disk; answers how many.",
     ),

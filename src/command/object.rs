@@ -66,7 +66,8 @@ fn object(view: &View, args: &[Bytes]) -> Outcome {
     Ok(view.find(&args[2])?.as_ref().map_or(Reply::Null, answer))
 }
 
-fn encoding(stored: &Stored) -> &'static str {
+/// As OBJECT ENCODING answers it.
+pub fn encoding(stored: &Stored) -> &'static str {
     match stored.header.kind {
         Type::String => {
             let value = stored.content();

@@ -11,7 +11,7 @@ use resp::Reply;
 use super::connection::Connection;
 use super::{
     assertions, batch, bitfield, bits, charge, compare, connection, counters, discovery, dump,
-    expiry, keys, lcs, moving, multiple, object, parse, ranges, scan, set, strings,
+    expiry, keys, lcs, moving, multiple, object, parse, ranges, scan, server, set, strings,
 };
 use crate::store::StoreError;
 use crate::store::keyspace::{Keyspace, View};
@@ -132,8 +132,21 @@ impl Spec {
         if !right {
             return Err(parse::wrong_arity(self.name));
         }
+        if args.len() == 1 {
+            return Ok(());
+        }
+        let container = self.subcommands();
+        container.map_or(Ok(()), |subcommands| check_subcommand(self.name, subcommands, args))
+    }
+
+    /// What its first argument may be, if that says which command it is.
+    pub fn subcommands(&self) -> Option<&'static [Subcommand]> {
+        // Asked for every command: most are told by their arity.
+        if !matches!(self.arity, -1 | -2) {
+            return None;
+        }
         let container = CONTAINERS.iter().find(|(name, _)| *name == self.name);
-        container.map_or(Ok(()), |(_, subcommands)| check_subcommand(self.name, subcommands, args))
+        container.map(|(_, subcommands)| *subcommands)
     }
 
     /// The keys among the arguments of a call whose arity is right.
@@ -149,11 +162,18 @@ impl Spec {
 /// A subcommand's name in lower case, and its arity with the container's name counted.
 pub type Subcommand = (&'static str, i32);
 
-/// The commands whose first argument says which command it is.
+/// The commands whose first argument says which command it is. Their arity is -1 or -2.
 static CONTAINERS: &[(&str, &[Subcommand])] = &[
     ("client", connection::CLIENT),
-    ("cluster", discovery::CLUSTER),
     ("object", object::SUBCOMMANDS),
+    ("command", server::COMMAND),
+    ("config", server::CONFIG),
+    ("slowlog", server::SLOWLOG),
+    ("latency", server::LATENCY),
+    ("memory", server::MEMORY),
+    ("module", server::MODULE),
+    ("acl", server::ACL),
+    ("cluster", discovery::CLUSTER),
     ("sentinel", discovery::SENTINEL),
 ];
 
@@ -217,6 +237,7 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
         scan::COMMANDS,
         connection::COMMANDS,
         discovery::COMMANDS,
+        server::COMMANDS,
     ];
     files.into_iter().flatten()
 }
@@ -236,6 +257,41 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 /// The command at a place that [`find_place`] answered.
 pub fn at(place: usize) -> Option<&'static Spec> {
     INDEX.get_or_init(build_index).get(place).copied().flatten()
+}
+
+/// The place of what a call asks for: a subcommand has one of its own, beyond those of commands.
+/// `place` is the command's; its arity is right.
+pub fn place_of_call(place: usize, spec: &Spec, args: &[Bytes]) -> usize {
+    let Some(subcommands) = spec.subcommands() else { return place };
+    let mut first = PLACES;
+    for (container, others) in CONTAINERS {
+        if *container == spec.name {
+            let asked = args.get(1);
+            let at = asked.and_then(|name| subcommands.iter().position(|it| parse::is(name, it.0)));
+            return at.map_or(place, |at| first + at);
+        }
+        first += others.len();
+    }
+    place
+}
+
+/// How many places there are, those of subcommands included.
+pub fn places() -> usize {
+    PLACES + CONTAINERS.iter().map(|(_, subcommands)| subcommands.len()).sum::<usize>()
+}
+
+/// The full name at a place that [`place_of_call`] answered: `get`, `config|get`.
+pub fn name_at(place: usize) -> Option<String> {
+    let Some(mut left) = place.checked_sub(PLACES) else {
+        return at(place).map(|spec| spec.name.to_owned());
+    };
+    for (container, subcommands) in CONTAINERS {
+        if let Some((name, _)) = subcommands.get(left) {
+            return Some(format!("{container}|{name}"));
+        }
+        left -= subcommands.len();
+    }
+    None
 }
 
 /// As [`find`], with the command's place: the same as long as the process lives.
@@ -298,11 +354,32 @@ mod tests {
     }
 
     #[test]
+    fn every_subcommand_has_a_place_and_its_name() {
+        let mut places_seen = std::collections::BTreeSet::new();
+        for (container, subcommands) in CONTAINERS {
+            let (place, spec) = find_place(container.as_bytes()).expect("it is in the table");
+            assert!(spec.subcommands().is_some(), "{container} has arity {}", spec.arity);
+            for (name, _) in *subcommands {
+                let args = [Bytes::from(*container), Bytes::from(name.to_ascii_uppercase())];
+                let place = place_of_call(place, spec, &args);
+                assert!((PLACES..places()).contains(&place) && places_seen.insert(place));
+                assert_eq!(name_at(place), Some(format!("{container}|{name}")));
+            }
+        }
+        let (place, spec) = find_place(b"get").expect("it is in the table");
+        assert_eq!(place_of_call(place, spec, &[Bytes::from("get"), Bytes::from("a")]), place);
+        assert_eq!(name_at(place).as_deref(), Some("get"));
+        assert_eq!(name_at(places()), None);
+    }
+
+    #[test]
     fn flags_say_what_the_kind_says() {
         for spec in all() {
             assert_eq!(spec.flags.contains(&"write"), spec.is_write(), "{}", spec.name);
             let read = matches!(spec.kind, Kind::Read(_));
-            assert_eq!(spec.flags.contains(&"readonly"), read, "{}", spec.name);
+            // What the node answers itself may be flagged so as well.
+            assert!(!read || spec.flags.contains(&"readonly"), "{}", spec.name);
+            assert!(!(spec.is_write() && spec.flags.contains(&"readonly")), "{}", spec.name);
         }
     }
 

@@ -11,14 +11,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    CACHE_BYTES_DEFAULT, ClusterConfig, Config, ConfigError, DISK_RESERVE_BYTES_DEFAULT,
+    Allowed, CACHE_BYTES_DEFAULT, ClusterConfig, Config, ConfigError, DISK_RESERVE_BYTES_DEFAULT,
     EngineKind, HEAD_EVERY_BYTES_DEFAULT, LEASE_DEFAULT, LEASE_MAX, LEASE_MIN,
     LOG_KEEP_BYTES_DEFAULT, LOG_SEGMENT_BYTES_DEFAULT, NODES_MAX, NodeConfig,
 };
 
 const TOP_KEYS: &[&str] = &["cluster", "node"];
-const CLUSTER_KEYS: &[&str] =
-    &["id", "lease", "head_every", "log_segment", "log_keep", "disk_reserve"];
+const CLUSTER_KEYS: &[&str] = &[
+    "id",
+    "lease",
+    "head_every",
+    "log_segment",
+    "log_keep",
+    "disk_reserve",
+    "enable_debug_command",
+];
 const NODE_KEYS: &[&str] =
     &["name", "client", "advertise", "peer", "dir", "zone", "cache", "engine"];
 
@@ -108,6 +115,7 @@ impl<'a> Reader<'a> {
                 DISK_RESERVE_BYTES_DEFAULT,
                 16 * MIB..=TIB,
             )?,
+            debug_command: self.debug_command(table)?,
         })
     }
 
@@ -216,6 +224,19 @@ impl<'a> Reader<'a> {
             return Err(wrong(format!("\"{text}\" is not between 100ms and 60s")));
         }
         Ok(lease)
+    }
+
+    fn debug_command(&self, table: &Table<'a>) -> Checked<Allowed> {
+        const KEY: &str = "enable_debug_command";
+        if table.get(KEY).is_none() {
+            return Ok(Allowed::No);
+        }
+        let (word, span) = self.required(table, KEY, "local")?;
+        let all = [Allowed::No, Allowed::Yes, Allowed::Local];
+        let found = all.into_iter().find(|allowed| allowed.name() == word);
+        found.ok_or_else(|| {
+            self.error(span, format!("{KEY} \"{word}\"; write \"no\", \"yes\" or \"local\""))
+        })
     }
 
     fn bytes(

@@ -242,3 +242,15 @@ fn clients_may_be_told_another_address() {
          host:port, for example \"127.0.0.1:4000\"",
     );
 }
+
+#[test]
+fn who_may_debug_is_read() {
+    assert_eq!(parse(DEMO).expect("the demo is right").cluster.debug_command, Allowed::No);
+    let with = |word: &str| DEMO.replace("id = ", &format!("enable_debug_command = {word}\nid = "));
+    let config = parse(&with("\"local\"")).expect("a word that is known");
+    assert_eq!(config.cluster.debug_command, Allowed::Local);
+    refused(
+        ("id = ", "enable_debug_command = \"maybe\"\nid = "),
+        "etc/demo.toml:2: enable_debug_command \"maybe\"; write \"no\", \"yes\" or \"local\"",
+    );
+}

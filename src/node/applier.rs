@@ -64,6 +64,7 @@ impl Applier {
             index: head.name.index,
             stamp_ms: meta.clock_ms,
             earliest_deadline_ms: meta.earliest_deadline_ms(),
+            expired_keys: self.applied.expired_keys,
         };
         Ok(Some((&head).into()))
     }
@@ -104,6 +105,7 @@ impl Applier {
                 let done = apply_batch(index, batch, &mut rows, wanted)?;
                 self.applied.stamp_ms = done.stamp_ms;
                 self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
+                self.applied.expired_keys += done.expired_keys as u64;
                 (done.replies, done.head_requested)
             }
             Value::Establish { members } => {

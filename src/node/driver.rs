@@ -131,6 +131,7 @@ impl Driver {
             durable: Index(0),
             chosen: Index(0),
             applied: applied.index,
+            expired_keys: 0,
             base: Index(0),
             lease_until_us: 0,
             followers: Vec::new(),
@@ -274,6 +275,7 @@ impl Driver {
             Input::HandOver(order) => self.begin_hand_over(order),
             Input::AbortHandOver => self.abort_hand_over(),
             Input::AskForMastership { force } => self.ask_for_mastership(force, environment),
+            Input::WriteHead => self.heads.want(self.replica.is_leader()),
         }
     }
 
@@ -611,6 +613,7 @@ impl Driver {
             durable: self.replica.durable(),
             chosen: self.replica.chosen(),
             applied: self.applied.index,
+            expired_keys: self.applied.expired_keys,
             base: self.replica.base().index,
             lease_until_us: self.replica.lease_until_us(),
             followers: self.replica.followers(),

@@ -158,6 +158,8 @@ pub enum Input {
         /// Campaign at once when no master is known.
         force: bool,
     },
+    /// Have all nodes write a head now, if this one leads.
+    WriteHead,
 }
 
 /// What a head says that the protocol must know.
@@ -182,6 +184,8 @@ pub struct Applied {
     pub stamp_ms: u64,
     /// The earliest deadline of any key.
     pub earliest_deadline_ms: Option<u64>,
+    /// Keys deleted since the node began because their deadline had passed.
+    pub expired_keys: u64,
 }
 
 /// The world around a driver. No call blocks.

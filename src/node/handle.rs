@@ -119,6 +119,11 @@ impl Handle {
         self.inbox.push(Input::Submission(submission));
     }
 
+    /// Asks for a head, if this node is the master.
+    pub fn write_head(&self) {
+        self.inbox.push(Input::WriteHead);
+    }
+
     /// Asks for a planned handover of the mastership.
     pub fn hand_over(&self, order: HandOverOrder) {
         self.inbox.push(Input::HandOver(order));

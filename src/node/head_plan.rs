@@ -13,13 +13,22 @@ pub(super) struct HeadPlan {
     here: Vec<(HeadName, u64)>,
     every_bytes: u64,
     since_bytes: u64,
+    /// Somebody asked for one.
+    wanted: bool,
     digests: Vec<(NodeId, HeadName)>,
     mismatch: Option<(Index, NodeId)>,
 }
 
 impl HeadPlan {
     pub fn new(here: Vec<(HeadName, u64)>, every_bytes: u64, since_bytes: u64) -> HeadPlan {
-        HeadPlan { here, every_bytes, since_bytes, digests: Vec::new(), mismatch: None }
+        HeadPlan {
+            here,
+            every_bytes,
+            since_bytes,
+            wanted: false,
+            digests: Vec::new(),
+            mismatch: None,
+        }
     }
 
     /// So many bytes of entries went to the applier.
@@ -31,12 +40,18 @@ impl HeadPlan {
     /// is not written over and over, at least half of the newest head's size.
     pub fn due(&self) -> bool {
         let newest_bytes = self.here.last().map_or(0, |(_, size_bytes)| *size_bytes);
-        self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
+        self.wanted || self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
+    }
+
+    /// One is due now, whatever was logged. Forgotten when the node is not the master.
+    pub fn want(&mut self, wanted: bool) {
+        self.wanted = wanted;
     }
 
     /// An entry that asks for a head was proposed.
     pub fn proposed(&mut self) {
         self.since_bytes = 0;
+        self.wanted = false;
     }
 
     pub fn newest(&self) -> Option<HeadName> {

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -92,6 +93,7 @@ pub struct HeadDirectory {
     cluster_id: String,
     /// Oldest first.
     heads: Arc<Mutex<Vec<HeadInfo>>>,
+    writing: Arc<AtomicBool>,
 }
 
 impl HeadDirectory {
@@ -113,6 +115,7 @@ impl HeadDirectory {
             directory: directory.to_path_buf(),
             cluster_id: cluster_id.to_string(),
             heads: Arc::default(),
+            writing: Arc::default(),
         };
         let mut heads = Vec::new();
         for name in this.disk.list(directory).map_err(at)? {
@@ -142,6 +145,11 @@ impl HeadDirectory {
         self.heads.lock().last().cloned()
     }
 
+    /// Whether one is being written now.
+    pub fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed)
+    }
+
     /// Bytes of all heads.
     pub fn bytes_on_disk(&self) -> u64 {
         self.heads.lock().iter().map(|head| head.size_bytes).sum()
@@ -154,7 +162,9 @@ impl HeadDirectory {
         frozen: &Frozen,
         pace: impl FnMut(u64) -> bool,
     ) -> Result<HeadInfo, HeadFileError> {
+        self.writing.store(true, Ordering::Relaxed);
         let written = self.try_write(frozen, pace);
+        self.writing.store(false, Ordering::Relaxed);
         if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
             self.remove_if_there(&self.directory.join(WRITING))?;
         }

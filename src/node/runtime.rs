@@ -40,6 +40,8 @@ const READ_BYTES: usize = 1 << 20;
 const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// How long housekeeping and draining rest when there is nothing to do.
 const REST: Duration = Duration::from_millis(20);
+/// Between two batches draining rests as long as the last one took, but no longer than this.
+const DRAIN_REST_MAX: Duration = Duration::from_millis(20);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
 /// once in this time, and a restart replays about as much.
 const FREEZE_EVERY: Duration = Duration::from_secs(30);
@@ -451,6 +453,7 @@ fn run_drain(common: &Common) {
             common.store.freeze_for_drain();
         }
         common.note_memory();
+        let began = std::time::Instant::now();
         let result = common.store.drain_step(synced_log).and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
                 synced_at = std::time::Instant::now();
@@ -461,7 +464,13 @@ fn run_drain(common: &Common) {
             Ok(progress)
         });
         match result {
-            Ok(progress) if progress.worked() => {}
+            // While the engine takes a batch it answers no read, and one batch after the other would
+            // leave the applier, whose scans ask for each row, hardly a chance.
+            Ok(progress) if progress.worked() => {
+                if !common.store.is_filling() {
+                    thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
+                }
+            }
             Ok(_) => thread::sleep(REST),
             Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
         }

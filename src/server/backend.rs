@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Refusal;
 use super::handover::{HandOver, HandOverRefused};
+use crate::config::Allowed;
 use crate::store::{Rows, StoreError};
 
 /// The node as its sessions see it. All calls but [`Backend::with_rows_for_long`] return at once.
@@ -40,6 +41,13 @@ pub trait Backend: Send + Sync {
 
     /// Ends a handover that has not happened yet; whether there was one.
     fn abort_hand_over(&self) -> bool;
+
+    /// Asks for a head now. `Ok`: the log's next entry but few will ask all nodes for it, unless
+    /// one is being written already.
+    fn write_head(&self) -> Result<(), Refusal>;
+
+    /// Stops this node in order, soon: what it leads is handed over first.
+    fn shut_down(&self);
 
     /// The store could not answer a read: the node must stop. The session closes.
     fn store_failed(&self, error: StoreError);
@@ -143,12 +151,28 @@ pub struct NodeInfo {
     pub applied_index: u64,
     /// The newest head that was verified.
     pub head_index: u64,
+    /// The log's time at that head, in ms since the epoch; 0: there is none.
+    pub head_stamp_ms: u64,
+    /// A head is being written.
+    pub head_in_progress: bool,
+    /// Keys that were deleted because their deadline had passed, since the process began.
+    pub expired_keys: u64,
     /// What is left of the master's lease, in ms.
     pub lease_left_ms: u64,
     /// Since the process began, in ms.
     pub uptime_ms: u64,
     /// Resident memory of the process, in bytes.
     pub memory_bytes: u64,
+    /// The most that it ever was.
+    pub memory_peak_bytes: u64,
+    /// Memory of the machine, in bytes.
+    pub memory_total_bytes: u64,
+    /// Of the process's memory: rows that are not in the engine yet, and rows read often.
+    pub layers_bytes: u64,
+    /// Where the node keeps its data.
+    pub directory: String,
+    /// Who may use DEBUG.
+    pub debug_command: Allowed,
     /// Bytes of the node's directory.
     pub disk_used_bytes: u64,
     /// Bytes free on its file system.

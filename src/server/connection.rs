@@ -68,6 +68,12 @@ pub trait ConnectionHandler: Send + 'static {
     /// [`super::registry::Client::call`].
     fn deliver(&mut self, _out: &mut BytesMut) {}
 
+    /// Bytes were read from the client.
+    fn on_read(&self, _bytes: usize) {}
+
+    /// Bytes were written to the client.
+    fn on_written(&self, _bytes: usize) {}
+
     /// The client sent what cannot be understood, after requests that all have been handled. The
     /// connection is closed after the reply.
     fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
@@ -299,6 +305,7 @@ impl<H: ConnectionHandler> Connection<H> {
     }
 
     fn took(&mut self, count: usize) {
+        self.handler.on_read(count);
         if count == 0 {
             self.sending = Sending::Closed(Instant::now());
         } else if count >= self.read_bytes {
@@ -328,7 +335,10 @@ impl<H: ConnectionHandler> Connection<H> {
         let mut started = None;
         while !self.out.is_empty() {
             match self.stream.try_write(&self.out) {
-                Ok(count) => self.out.advance(count),
+                Ok(count) => {
+                    self.handler.on_written(count);
+                    self.out.advance(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let now = Instant::now();
                     let started = *started.get_or_insert(now);

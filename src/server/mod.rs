@@ -8,24 +8,31 @@
 pub mod backend;
 pub mod cluster;
 pub mod connection;
+pub mod counters;
 pub mod cursors;
 pub mod handover;
+pub mod histogram;
 pub mod info;
+pub mod latency;
 pub mod limits;
 pub mod listener;
 pub mod loading;
 pub mod masters;
 pub mod node;
+pub mod parameters;
 mod pause;
+mod rates;
 pub mod refusal;
 pub mod registry;
 mod replication;
+mod report;
 pub mod sentinel;
 pub mod session;
-pub mod settings;
 pub mod shared;
+pub mod slowlog;
 mod strangers;
 pub mod subscriptions;
+pub mod ticker;
 pub mod topology;
 
 #[cfg(test)]

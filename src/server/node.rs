@@ -27,6 +27,7 @@ use super::shared::Shared;
 use super::topology::node_id;
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
+use crate::node::heads::HeadDirectory;
 use crate::node::{self, HandOverOrder, Handle, Outcome, Role, Status};
 use crate::paxos::{FollowerStatus, NodeId};
 use crate::store::keyspace::Meta;
@@ -54,6 +55,9 @@ pub struct NodeBackend {
     links: Links,
     long_read: Mutex<()>,
     long_reads: AtomicUsize,
+    /// `None` in simulations.
+    heads: Option<HeadDirectory>,
+    stop: Notify,
     /// Ends the process.
     fatal: node::runtime::Fatal,
 }
@@ -79,6 +83,8 @@ impl NodeBackend {
             links: Arc::new(|_| false),
             long_read: Mutex::new(()),
             long_reads: AtomicUsize::new(0),
+            heads: None,
+            stop: Notify::new(),
             fatal,
         }
     }
@@ -108,6 +114,17 @@ impl NodeBackend {
     fn master(&self, status: &Status) -> Option<NodeId> {
         let own = status.master == Some(self.seat);
         status.master.filter(|_| !own || self.handle.boot_us() < status.serving_until_us)
+    }
+
+    /// With the heads that the node writes.
+    pub fn with_heads(mut self, heads: HeadDirectory) -> NodeBackend {
+        self.heads = Some(heads);
+        self
+    }
+
+    /// Waits until a client tells this node to stop.
+    pub async fn told_to_stop(&self) {
+        self.stop.notified().await;
     }
 
     /// To be run by a task of Tokio's; without it no update is answered.
@@ -263,12 +280,16 @@ impl Backend for NodeBackend {
             clients_max: self.clients_max as u64,
             disk_used_bytes: self.disk_used_bytes(),
             disk_free_bytes: RealDisk.bytes_free(&node.dir).unwrap_or(0),
+            directory: node.dir.display().to_string(),
+            debug_command: self.config.cluster.debug_command,
+            layers_bytes: self.handle.store().layers_bytes() as u64,
             ..process_info()
         };
         let Some(status) = self.handle.status() else {
             let more = vec![("part".to_string(), "loading".to_string())];
             return NodeInfo { more, ..base };
         };
+        let head = self.heads.as_ref().and_then(HeadDirectory::newest);
         NodeInfo {
             role: match status.role {
                 Role::Master => NodeRole::Master,
@@ -285,6 +306,9 @@ impl Backend for NodeBackend {
             chosen_index: status.chosen.0,
             applied_index: status.applied.0,
             head_index: status.head.map_or(0, |head| head.index.0),
+            head_stamp_ms: head.map_or(0, |head| head.stamp_ms),
+            head_in_progress: self.heads.as_ref().is_some_and(HeadDirectory::is_writing),
+            expired_keys: status.expired_keys,
             lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
             read_only: status.updates_refused.as_ref().map(|refusal| match refusal {
                 node::Refusal::Misconf(reason) => reason.to_string(),
@@ -347,6 +371,16 @@ impl Backend for NodeBackend {
         under_way
     }
 
+    fn write_head(&self) -> Result<(), Refusal> {
+        self.may_write()?;
+        self.handle.write_head();
+        Ok(())
+    }
+
+    fn shut_down(&self) {
+        self.stop.notify_one();
+    }
+
     fn store_failed(&self, error: StoreError) {
         // A head is replacing the store: this node is far behind and answers nobody meanwhile.
         if !matches!(error, StoreError::Replaced) {
@@ -369,10 +403,19 @@ fn process_info() -> NodeInfo {
     let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
     NodeInfo {
         memory_bytes: field(24) * rustix::param::page_size() as u64,
+        memory_peak_bytes: kib_in("/proc/self/status", "VmHWM:") << 10,
+        memory_total_bytes: kib_in("/proc/meminfo", "MemTotal:") << 10,
         cpu_user_us: field(14) * tick_us,
         cpu_system_us: field(15) * tick_us,
         ..NodeInfo::default()
     }
+}
+
+/// The number behind a name in one of the kernel's tables, in KiB.
+fn kib_in(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
 /// Bytes of all files below a directory; what cannot be read counts nothing.
@@ -404,15 +447,17 @@ pub struct SessionHandler {
     session: Session,
     client: Arc<Client>,
     backend: Arc<NodeBackend>,
+    shared: Arc<Shared>,
 }
 
 impl SessionHandler {
     /// For a client that has just connected.
     pub fn new(shared: Arc<Shared>, client: Arc<Client>, backend: Arc<NodeBackend>) -> Self {
         let local = backend.config.node(backend.seat).client.clone();
-        let session = Session::new(shared, client.id(), client.address().to_string(), local)
-            .connected(client.clone());
-        SessionHandler { session, client, backend }
+        let session =
+            Session::new(shared.clone(), client.id(), client.address().to_string(), local)
+                .connected(client.clone());
+        SessionHandler { session, client, backend, shared }
     }
 }
 
@@ -509,6 +554,14 @@ impl ConnectionHandler for SessionHandler {
 
     fn deliver(&mut self, out: &mut BytesMut) {
         self.session.deliver(out);
+    }
+
+    fn on_read(&self, bytes: usize) {
+        self.shared.counters.read(bytes);
+    }
+
+    fn on_written(&self, bytes: usize) {
+        self.shared.counters.wrote(bytes);
     }
 
     fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -128,7 +128,9 @@ impl Client {
 /// All connected clients.
 #[derive(Debug)]
 pub struct ClientRegistry {
-    clients_max: usize,
+    clients_max: AtomicUsize,
+    /// Who found no room.
+    refused: AtomicU64,
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     next_id: AtomicU64,
     removed: Notify,
@@ -138,7 +140,8 @@ impl ClientRegistry {
     /// With room for that many.
     pub fn new(clients_max: usize) -> ClientRegistry {
         ClientRegistry {
-            clients_max,
+            clients_max: AtomicUsize::new(clients_max),
+            refused: AtomicU64::new(0),
             clients: Mutex::default(),
             next_id: AtomicU64::new(1),
             removed: Notify::new(),
@@ -149,7 +152,8 @@ impl ClientRegistry {
     /// dropped.
     pub fn register(self: &Arc<Self>, address: SocketAddr) -> Option<Registration> {
         let mut clients = self.clients.lock();
-        if clients.len() >= self.clients_max {
+        if clients.len() >= self.clients_max() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -166,6 +170,21 @@ impl ClientRegistry {
         });
         clients.insert(id, Arc::clone(&client));
         Some(Registration { registry: Arc::clone(self), client })
+    }
+
+    /// How many may be connected.
+    pub fn clients_max(&self) -> usize {
+        self.clients_max.load(Ordering::Relaxed)
+    }
+
+    /// From now on; who is connected stays.
+    pub fn set_clients_max(&self, clients_max: usize) {
+        self.clients_max.store(clients_max, Ordering::Relaxed);
+    }
+
+    /// How many were turned away for want of room.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// How many are connected.

@@ -1,22 +1,39 @@
 //! What the sessions of one node have in common.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::counters::Counters;
 use super::cursors::Cursors;
+use super::latency::LatencyMonitor;
+use super::parameters::Parameters;
 use super::pause::Pause;
-use super::registry::Client;
+use super::rates::{Rates, Totals};
+use super::registry::{Client, ClientRegistry};
+use super::slowlog::Slowlog;
 use super::subscriptions::{Mailbox, Posted};
 use crate::command::table;
 
+/// A clock that sessions measure with; nothing that they answer of data depends on it.
+type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// One for each node, in an `Arc`.
-#[derive(Debug)]
 pub struct Shared {
     /// SCAN's cursors.
     pub cursors: Mutex<Cursors>,
+    /// What commands were run.
+    pub counters: Counters,
+    /// What CONFIG SET changes.
+    pub parameters: Parameters,
+    pub(super) slowlog: Slowlog,
+    pub(super) latency: LatencyMonitor,
+    pub(super) rates: Rates,
+    registry: OnceLock<Arc<ClientRegistry>>,
+    clock_us: Clock,
+    wall_ms: Clock,
     pub(super) pause: Pause,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     clients_ever: AtomicU64,
@@ -80,6 +97,14 @@ impl Shared {
     pub fn new(seed: u64) -> Shared {
         Shared {
             cursors: Mutex::new(Cursors::new(seed)),
+            counters: Counters::default(),
+            parameters: Parameters::default(),
+            slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
+            rates: Rates::default(),
+            registry: OnceLock::new(),
+            clock_us: Box::new(|| 0),
+            wall_ms: Box::new(|| 0),
             pause: Pause::default(),
             clients: Mutex::new(BTreeMap::new()),
             clients_ever: AtomicU64::new(0),
@@ -88,9 +113,72 @@ impl Shared {
         }
     }
 
-    /// Clients connected now.
+    /// Measures with these: microseconds that never go back, and ms since the epoch. Without them
+    /// nothing takes any time.
+    pub fn with_clocks(
+        mut self,
+        clock_us: impl Fn() -> u64 + Send + Sync + 'static,
+        wall_ms: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Shared {
+        (self.clock_us, self.wall_ms) = (Box::new(clock_us), Box::new(wall_ms));
+        self
+    }
+
+    /// The sockets of these clients are in this registry. To be said once.
+    pub fn set_registry(&self, registry: Arc<ClientRegistry>) {
+        self.parameters.set_clients_allowed(registry.clients_max() as u64);
+        assert!(self.registry.set(registry).is_ok(), "a node has one registry");
+    }
+
+    pub(super) fn registry(&self) -> Option<&ClientRegistry> {
+        self.registry.get().map(|registry| &**registry)
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        (self.clock_us)()
+    }
+
+    pub(super) fn wall_s(&self) -> u64 {
+        (self.wall_ms)() / 1000
+    }
+
+    pub(super) fn wall_us(&self) -> u64 {
+        (self.wall_ms)() * 1000
+    }
+
+    /// Remembers the totals, for what INFO says of a second.
+    pub(super) fn sample_rates(&self) {
+        let (bytes_read, bytes_written) = self.counters.bytes();
+        let totals = Totals { commands: self.commands(), bytes_read, bytes_written };
+        self.rates.sample(self.now_us(), totals);
+    }
+
+    /// CONFIG RESETSTAT
+    pub(super) fn reset_statistics(&self) {
+        self.counters.reset();
+        self.clients_ever.store(0, Ordering::Relaxed);
+        self.commands.store(0, Ordering::Relaxed);
+    }
+
+    /// Who a client is to SLOWLOG: its address and name.
+    pub(super) fn address_and_name(&self, id: u64) -> (String, String) {
+        let clients = self.clients.lock();
+        clients
+            .get(&id)
+            .map_or_else(Default::default, |client| (client.address.clone(), client.name.clone()))
+    }
+
+    /// How many clients wait, in WAIT and the like.
+    pub(super) fn clients_blocked(&self) -> usize {
+        let clients = self.clients.lock();
+        let blocked = |client: &&ClientInfo| client.signals.blocked.load(Ordering::Relaxed) > 0;
+        clients.values().filter(blocked).count()
+    }
+
+    /// Clients connected now, but for those that were told to go.
     pub fn clients_connected(&self) -> usize {
-        self.clients.lock().len()
+        let stays = |client: &&ClientInfo| !client.signals.killed.load(Ordering::SeqCst);
+        self.clients.lock().values().filter(stays).count()
     }
 
     /// Clients that ever connected.
@@ -175,6 +263,12 @@ impl Shared {
         blocked.is_some_and(|blocked| {
             blocked.compare_exchange(WAITS, how, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         })
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({} clients)", self.clients_connected())
     }
 }
 

@@ -277,6 +277,11 @@ impl Store {
         self.layers_bytes() > self.shared.options.layers_bytes_max
     }
 
+    /// Whether the layers take more than half of that: draining should lose no time.
+    pub fn is_filling(&self) -> bool {
+        self.layers_bytes() > self.shared.options.layers_bytes_max / 2
+    }
+
     /// Starts to apply one log entry. There is one at a time.
     pub fn entry(&self) -> entry::EntryRows {
         let open = self.shared.entry_open.swap(true, Ordering::AcqRel);

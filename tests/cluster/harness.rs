@@ -260,7 +260,8 @@ impl Cluster {
         (0..self.nodes.len()).map(|seat| self.wait_for_exit(seat)).collect()
     }
 
-    fn wait_for_exit(&mut self, seat: usize) -> ExitStatus {
+    /// Waits for the end of a node that was told to stop.
+    pub fn wait_for_exit(&mut self, seat: usize) -> ExitStatus {
         let node = &mut self.nodes[seat];
         let mut process = node.process.take().expect("it runs");
         let deadline = Instant::now() + EVENTUALLY;

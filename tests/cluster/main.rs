@@ -5,6 +5,7 @@
 //! the failover test longer; `ARAKOON_PROGRAM` names another program to test, such as a release. `redis-cli` must be installed: nothing is skipped without it.
 
 mod catch_up;
+mod commands;
 mod damage;
 mod dev;
 mod disk;

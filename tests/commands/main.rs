@@ -1,5 +1,6 @@
 //! Commands and sessions against a node of one, without a log or sockets.
 
+mod compatibility;
 mod differential;
 mod page;
 mod scripts;

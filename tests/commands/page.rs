@@ -1,7 +1,7 @@
 //! `docs/commands.md` says what the command table says. `UPDATE_PAGES=1 cargo test --test commands`
 //! writes it anew.
 
-use arakoon::command::{describe, table};
+use arakoon::command::{page, table};
 
 /// Run as a script, too.
 const EXAMPLES: &str = include_str!("../scripts/arakoon.script");
@@ -17,7 +17,7 @@ fn every_command_of_our_own_has_an_example() {
 #[test]
 fn the_page_is_made_from_the_table() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
-    let page = describe::page(EXAMPLES);
+    let page = page::page(EXAMPLES);
     if std::env::var_os("UPDATE_PAGES").is_some() {
         std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("docs/");
         std::fs::write(&path, &page).expect("the page can be written");

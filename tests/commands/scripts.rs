@@ -12,6 +12,8 @@
 //!   outcomes of submissions are refused; REFUSAL is `moved`, `down`, `tryagain`, `loading`,
 //!   `misconf`, `uncertain` or `none`;
 //! - `_publish CHANNEL MESSAGE`: an event happens, and everybody takes what waits for them;
+//! - `_debug yes|local|no`: who may use DEBUG;
+//! - `_stopped`: whether a client has told the node to stop since last asked;
 //! - `_submissions`: how many there were since last asked.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +21,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use arakoon::config::Allowed;
 use arakoon::server::{Refusal, Session, Shared, Step};
 use bytes::{Bytes, BytesMut};
 use goldenscript::{Argument, Command, Context, Runner};
@@ -28,7 +31,7 @@ use crate::support::node::OneNode;
 use crate::support::text;
 
 struct Scripts {
-    node: OneNode,
+    node: Arc<OneNode>,
     shared: Arc<Shared>,
     clients: BTreeMap<String, Session>,
     connected: u64,
@@ -40,10 +43,16 @@ struct Scripts {
 
 impl Scripts {
     fn new() -> Scripts {
-        let node = OneNode::new(1_000_000);
+        let node = Arc::new(OneNode::new(1_000_000));
+        let clock_ms = |node: &Arc<OneNode>| {
+            let node = node.clone();
+            move || node.0.lock().stamp_ms
+        };
+        let (clock, wall_ms) = (clock_ms(&node), clock_ms(&node));
+        let shared = Shared::new(0).with_clocks(move || clock() * 1000, wall_ms);
         Scripts {
             node,
-            shared: Arc::new(Shared::new(0)),
+            shared: Arc::new(shared),
             clients: BTreeMap::new(),
             connected: 0,
             paused: false,
@@ -65,7 +74,7 @@ impl Scripts {
         let mut out = BytesMut::new();
         let mut closed = false;
         loop {
-            match session.handle(&mut requests, &mut out, &self.node) {
+            match session.handle(&mut requests, &mut out, &*self.node) {
                 Step::Idle if requests.is_empty() => break,
                 Step::Idle => (),
                 Step::Submit(submission) => {
@@ -141,6 +150,17 @@ impl Runner for Scripts {
             "_lease" => self.node.0.lock().lease = refusal(first)?,
             "_write" => self.node.0.lock().write = refusal(first)?,
             "_outcome" => self.node.0.lock().outcome = refusal(first)?,
+            "_debug" => {
+                self.node.0.lock().debug_command = match first {
+                    "yes" => Allowed::Yes,
+                    "local" => Allowed::Local,
+                    _ => Allowed::No,
+                };
+            }
+            "_stopped" => {
+                let stopped = std::mem::take(&mut self.node.0.lock().told_to_stop);
+                return Ok(if stopped { "stopped" } else { "goes on" }.to_owned());
+            }
             "_pause" => self.paused = first == "off",
             "_still" => self.still = first == "on",
             "_fill" => {

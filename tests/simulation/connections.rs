@@ -160,6 +160,14 @@ impl Backend for Turn<'_> {
         self.node.abort_hand_over()
     }
 
+    fn write_head(&self) -> Result<(), Refusal> {
+        self.node.write_head()
+    }
+
+    fn shut_down(&self) {
+        self.node.shut_down();
+    }
+
     fn store_failed(&self, error: StoreError) {
         self.node.store_failed(error);
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::Session;
+use super::help::help;
 use super::replies::Replies;
 use super::waiting::timeout;
 use crate::command::parse::{SYNTAX, integer, is};
@@ -307,11 +308,6 @@ fn tracking_info() -> Reply {
         ("prefixes", Reply::Array(Vec::new())),
     ];
     Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).to_vec())
-}
-
-/// The reply of a subcommand HELP.
-pub(super) fn help(lines: &[&'static str]) -> Reply {
-    Reply::Array(lines.iter().map(|line| Reply::Simple((*line).into())).collect())
 }
 
 /// A client's name: one word of printable ASCII, or nothing.

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use redis_protocol::redis_keyslot;
 use resp::{Protocol, Reply};
 
-use super::client::help;
+use super::help::help;
 use super::read::{BRIEF, LONG};
 use super::{Session, Taken};
 use crate::command::connection::Connection;

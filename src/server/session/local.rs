@@ -10,7 +10,8 @@ use super::{Session, Taken, arakoon, discovery};
 use crate::command::connection::Connection;
 use crate::command::describe;
 use crate::command::parse::{SYNTAX, integer, is, parse_db, wrong_arity};
-use crate::server::{Backend, info, replication, settings};
+use crate::command::server::Server;
+use crate::server::{Backend, info, replication, report};
 use crate::store::keyspace::Meta;
 
 impl Session {
@@ -37,6 +38,10 @@ impl Session {
             }
             _ => self.local_reply(command, args, backend),
         };
+        // A node that stops says no more than that it closes the connection.
+        if command == Connection::Server(Server::Shutdown) && reply == Reply::OK {
+            return Taken::Close;
+        }
         self.emit(reply, out);
         let killed = self.signals.killed.load(Ordering::Relaxed);
         if command == Connection::Quit || killed && command == Connection::Client {
@@ -94,8 +99,9 @@ impl Session {
                 Reply::OK
             }
             Connection::Command => describe::command(args),
-            Connection::Config => config(args, backend),
+            Connection::Config => self.config(args, backend),
             Connection::Info => self.info(args, backend),
+            Connection::Server(command) => self.administer(command, args, backend),
             Connection::Role => replication::role(&backend.info()),
             Connection::Time => {
                 let now_ms = backend.stamp_ms();
@@ -224,7 +230,7 @@ impl Session {
             Some(Ok(meta)) => Some(meta),
             None => None,
         };
-        let text = info::text(&args[1..], &backend.info(), &self.shared, meta.as_ref());
+        let text = report::text(&args[1..], &backend.info(), &self.shared, meta.as_ref());
         Reply::Verbatim("txt", Bytes::from(text))
     }
 }
@@ -250,22 +256,4 @@ fn auth(args: &[Bytes]) -> Reply {
         },
         _ => SYNTAX,
     }
-}
-
-fn config(args: &[Bytes], backend: &dyn Backend) -> Reply {
-    let (subcommand, rest) = (&args[1], &args[2..]);
-    if is(subcommand, "GET") {
-        return match rest {
-            [] => wrong_arity("config|get"),
-            patterns => settings::get(patterns, &backend.info()),
-        };
-    }
-    if is(subcommand, "SET") {
-        return match rest {
-            [] | [_] => wrong_arity("config|set"),
-            pairs => settings::set(pairs, &backend.info()),
-        };
-    }
-    let subcommand = String::from_utf8_lossy(subcommand);
-    Reply::error(format!("ERR unknown subcommand '{subcommand}'. Try CONFIG HELP."))
 }

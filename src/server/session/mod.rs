@@ -9,10 +9,14 @@
 //!
 //! Left out: sockets and time limits; they are the connection's.
 
+mod accounting;
+mod administration;
 mod arakoon;
 mod client;
 mod counting;
+mod debug;
 mod discovery;
+mod help;
 mod local;
 mod read;
 mod replies;
@@ -27,7 +31,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use resp::{Protocol, Reply, Request};
 
+use self::accounting::{Account, Fate};
 use self::counting::Counting;
+use self::debug::Sleep;
 use self::replies::Replies;
 use self::transaction::Transaction;
 use self::waiting::Waiting;
@@ -40,6 +46,7 @@ use crate::command::charge::{self, ENTRY_CHARGE_MAX};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
 use crate::command::ranges::answers_later;
+use crate::command::server::Server;
 use crate::command::table::{self, Check, Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::store::StoreError;
@@ -84,10 +91,10 @@ enum Taken {
 enum Gathered {
     /// Known already.
     Known(Reply),
-    /// The reply of the submission's next item.
-    Item,
-    /// The next item is a transaction.
-    Transaction(transaction::Layout),
+    /// The reply of the submission's next item, a command with this place in the table.
+    Item(usize),
+    /// The next item is a transaction, begun by a command with this place.
+    Transaction(transaction::Layout, usize),
     /// The next item is a clock item that a waiting read needs; nobody sees its reply.
     Clock,
 }
@@ -125,6 +132,11 @@ pub struct Session {
     waiting: Option<Waiting>,
     /// The last reply of the submission before, if it lacks counts. It is the next to be encoded.
     counting: Option<Counting>,
+    /// DEBUG SLEEP
+    sleep: Option<Sleep>,
+    /// SAVE: it waits for a head that reaches this index.
+    saving: Option<u64>,
+    account: Account,
     /// For reads that answer something random.
     random: fastrand::Rng,
 }
@@ -167,6 +179,9 @@ impl Session {
             retry: None,
             waiting: None,
             counting: None,
+            sleep: None,
+            saving: None,
+            account: Account::new(),
             random,
         }
     }
@@ -202,7 +217,9 @@ impl Session {
     ) -> Step {
         assert!(self.submitted.is_none(), "client {} has a submission out", self.id);
         let before = requests.len();
+        self.begin_account();
         let step = self.take(requests, out, backend);
+        self.end_account();
         self.shared.count_commands((before - requests.len()) as u64);
         self.signals.last.store(self.last, Ordering::Relaxed);
         let queued = self.transaction.as_ref().map_or(0, |transaction| transaction.len() + 1);
@@ -225,7 +242,12 @@ impl Session {
         }
         while let Some(request) = requests.front() {
             self.begin_replies();
-            match self.one(&request.arguments, out, backend) {
+            self.account.fate = Fate::Unknown;
+            let taken = self.one(&request.arguments, out, backend);
+            if matches!(taken, Taken::Done | Taken::Submit | Taken::Close) {
+                self.end_command(&request.arguments, requests.len() == 1);
+            }
+            match taken {
                 Taken::Done => {
                     self.retry = None;
                     if self.waiting.take().is_some() {
@@ -283,9 +305,15 @@ impl Session {
             Ok(replies) => {
                 let (count, expected) = (replies.len(), submission.count as usize);
                 assert_eq!(count, expected, "replies to a submission of {expected} items");
+                self.count_outcome(&gathered, &Ok(&replies), &submission);
                 self.encode_replies(gathered, replies, out);
             }
-            Err(refusal) => self.encode_refusals(gathered, &refusal, submission, out),
+            Err(refusal) => {
+                if let Reply::Error(text) = refusal.reply(None) {
+                    self.count_outcome(&gathered, &Err(&text), &submission);
+                }
+                self.encode_refusals(gathered, &refusal, submission, out);
+            }
         }
     }
 
@@ -303,11 +331,11 @@ impl Session {
             }
             let reply = replies.next().expect("as many replies as items, counted by the caller");
             match waiting {
-                Gathered::Transaction(layout) => {
+                Gathered::Transaction(layout, _) => {
                     let reply = self.finish_transaction(layout, reply);
                     self.encode_counted(reply, out);
                 }
-                Gathered::Item => self.encode_counted(reply, out),
+                Gathered::Item(_) => self.encode_counted(reply, out),
                 Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
                     self.send(&reply, out);
                 }
@@ -331,7 +359,7 @@ impl Session {
                 self.send(&reply, out);
                 continue;
             }
-            if let Gathered::Transaction(layout) = &waiting {
+            if let Gathered::Transaction(layout, _) = &waiting {
                 self.unselect(layout);
             }
             let item = items.next_item().ok().flatten();
@@ -354,6 +382,7 @@ impl Session {
 
     /// Answers in line: at once, or behind the writes that are gathered.
     fn emit(&mut self, reply: Reply, out: &mut BytesMut) -> Taken {
+        self.count_reply(&reply);
         if self.gathered.is_empty() {
             self.send(&reply, out);
         } else {
@@ -372,6 +401,7 @@ impl Session {
         };
         self.last = place + 1;
         if let Err(reply) = spec.check_arity(args) {
+            self.count_rejected(place, spec, args);
             return self.reject(Some(spec), reply, out);
         }
         if self.only_listens() && !discovery::may_listener_say(spec) {
@@ -387,6 +417,11 @@ impl Session {
             let text = format!("ERR {} is not allowed in transactions", spec.name.to_uppercase());
             return self.reject(Some(spec), Reply::error(text), out);
         }
+        self.begin_command(place, spec, args);
+        if let Some(refused) = self.refused(spec, args, backend) {
+            self.count_rejected(place, spec, args);
+            return self.reject(Some(spec), refused, out);
+        }
         if self.transaction.is_some() && !transaction::runs_at_once(spec) {
             return self.queue(spec, args, out, backend);
         }
@@ -400,6 +435,8 @@ impl Session {
             Kind::Connection(command) if discovery::is_subscription(spec) => {
                 self.subscription(command, args, out)
             }
+            Kind::Connection(Connection::Server(Server::Debug)) => self.debug(args, out, backend),
+            Kind::Connection(Connection::Server(Server::Save)) => self.save(out, backend),
             Kind::Connection(command) => self.local(command, args, out, backend),
         }
     }
@@ -454,7 +491,8 @@ impl Session {
         let charge = self.charge_of(spec, args, self.largest, backend);
         self.charge += charge;
         self.largest = self.largest.max(charge).max(command_bytes(args));
-        self.gathered.push(Gathered::Item);
+        self.gathered.push(Gathered::Item(self.account.place()));
+        self.count_later();
         if answers_later(spec) { Taken::Submit } else { Taken::Done }
     }
 

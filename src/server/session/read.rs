@@ -87,11 +87,17 @@ impl Session {
             call = &prepared;
         }
         let (db, seed) = (self.db, self.random.u64(..));
+        let mut looked_up = (0, 0);
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, seed)?.allowing(allowance);
             let reply = read(&view, call)?;
+            looked_up = view.hits_and_misses();
             Ok((reply, Met::of(&view)))
         });
+        if result.is_ok() {
+            self.account.hits += looked_up.0;
+            self.account.misses += looked_up.1;
+        }
         match result {
             Ok(reply) if is_scan => {
                 let reply = self.with_cursor(reply);

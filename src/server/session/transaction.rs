@@ -8,6 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
+use super::accounting::Fate;
 use super::read::{Met, NoResult};
 use super::{Gathered, Session, Taken};
 use crate::command::assertions::{check_assertion, is_assertion};
@@ -65,6 +66,8 @@ impl Transaction {
 
 struct Queued {
     spec: &'static Spec,
+    /// Where it is counted.
+    place: usize,
     args: Vec<Bytes>,
 }
 
@@ -79,6 +82,15 @@ pub(super) struct Layout {
     /// In order; empty: all from the log.
     sources: Vec<Source>,
     db_before: u8,
+    /// Where the commands from the log are counted, in order.
+    places: Vec<usize>,
+}
+
+impl Layout {
+    /// See `places`.
+    pub(super) fn applied_places(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().copied()
+    }
 }
 
 enum Source {
@@ -124,7 +136,9 @@ impl Session {
             Ok(()) => {
                 // Copies, so that the requests' whole buffers are not kept.
                 let args = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
-                transaction.queue.push(Queued { spec, args });
+                let place = self.account.place();
+                transaction.queue.push(Queued { spec, place, args });
+                self.account.fate = Fate::Later;
                 self.emit(Reply::QUEUED, out)
             }
             Err(reply) => {
@@ -190,8 +204,10 @@ impl Session {
             let calls = transaction.queue.iter().map(|queued| (self.db, &queued.args[..]));
             batch::encode_transaction(&mut self.items, &watches, calls);
             self.count += 1;
-            let layout = Layout { sources: Vec::new(), db_before: self.db };
-            self.gathered.push(Gathered::Transaction(layout));
+            let places = transaction.queue.iter().map(|queued| queued.place).collect();
+            let layout = Layout { sources: Vec::new(), db_before: self.db, places };
+            self.gathered.push(Gathered::Transaction(layout, self.account.place()));
+            self.count_later();
             let later = transaction.queue.iter().any(|queued| answers_later(queued.spec));
             return if later { Taken::Submit } else { Taken::Done };
         }
@@ -199,7 +215,8 @@ impl Session {
         let calls = calls.iter().map(|(db, args)| (*db, &args[..]));
         batch::encode_transaction(&mut self.items, &watches, calls);
         self.count += 1;
-        self.gathered.push(Gathered::Transaction(layout));
+        self.gathered.push(Gathered::Transaction(layout, self.account.place()));
+        self.count_later();
         Taken::Submit
     }
 
@@ -209,21 +226,25 @@ impl Session {
         transaction: Transaction,
         backend: &dyn Backend,
     ) -> (Layout, Vec<(u8, Vec<Bytes>)>) {
-        let mut layout = Layout { sources: Vec::new(), db_before: self.db };
+        let mut layout = Layout { sources: Vec::new(), db_before: self.db, places: Vec::new() };
         let mut calls = Vec::new();
-        for Queued { spec, args } in transaction.queue {
+        for Queued { spec, place, args } in transaction.queue {
             layout.sources.push(match spec.kind {
                 Kind::Connection(command) => {
-                    Source::Known(self.local_reply(command, &args, backend))
+                    let reply = self.local_reply(command, &args, backend);
+                    self.count_in_transaction(place, &reply);
+                    Source::Known(reply)
                 }
                 Kind::Read(_) if spec.name == "scan" => match self.with_place(&args) {
                     Ok(args) => {
+                        layout.places.push(place);
                         calls.push((self.db, args));
                         Source::AppliedScan
                     }
                     Err(reply) => Source::Known(reply),
                 },
                 Kind::Read(_) | Kind::Write { .. } => {
+                    layout.places.push(place);
                     calls.push((self.db, args));
                     Source::Applied
                 }
@@ -286,7 +307,7 @@ impl Session {
             }
             let mut view = View::open(rows, start, now_ms, seed)?.allowing(allowance);
             let mut replies = Vec::with_capacity(transaction.queue.len());
-            for (Queued { spec, args }, prepared) in transaction.queue.iter().zip(&prepared) {
+            for (Queued { spec, args, .. }, prepared) in transaction.queue.iter().zip(&prepared) {
                 replies.push(match (spec.kind, prepared) {
                     (Kind::Read(_), Err(reply)) => Some(reply.clone()),
                     (Kind::Read(read), Ok(prepared)) if !prepared.is_empty() => {
@@ -319,14 +340,16 @@ impl Session {
                     return self.emit(failed.clone(), out);
                 }
                 let merged = transaction.queue.iter().zip(replies).map(|(queued, reply)| {
-                    match (reply, queued.spec.kind) {
+                    let reply = match (reply, queued.spec.kind) {
                         (Some(reply), _) if queued.spec.name == "scan" => self.with_cursor(reply),
                         (Some(reply), _) => reply,
                         (None, Kind::Connection(command)) => {
                             self.local_reply(command, &queued.args, backend)
                         }
                         (None, _) => Reply::Null,
-                    }
+                    };
+                    self.count_in_transaction(queued.place, &reply);
+                    reply
                 });
                 let merged = Reply::Array(merged.collect());
                 self.emit(merged, out)

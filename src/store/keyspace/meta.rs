@@ -5,6 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::Version;
 use crate::store::{Rows, StoreError};
 
 /// Logical databases, as SELECT counts them from 0.
@@ -16,6 +17,11 @@ const FORMAT: u8 = 1;
 /// With the two numbers about removals at the end; written only while there are any.
 const FORMAT_REMOVALS: u8 = 2;
 const REMOVALS_BYTES: usize = 4 + 8;
+/// The same, and then the version of each; written only while there are any of format 2. A reader
+/// then finds them by their names: to scan for them would ask the engine each time, and wait there
+/// for whatever is being drained.
+const FORMAT_LISTED: u8 = 3;
+const VERSION_BYTES: usize = 8 + 4;
 const DATABASE_BYTES: usize = 4 + 8 + 8 + 8;
 const DATABASES_AT: usize = 1 + 8 + 4;
 const ROW_BYTES: usize = DATABASES_AT + DATABASES * DATABASE_BYTES;
@@ -79,19 +85,26 @@ impl Meta {
         Ok(Meta { clock_ms, next_space, databases, removals, removals_due_ms })
     }
 
-    /// The log's clock, one database, and whether there are removals; the rest is not decoded.
-    pub fn read_one(
+    /// The log's clock, one database, and where its removals are; the rest is not decoded.
+    pub(super) fn read_one(
         rows: &(impl Rows + ?Sized),
         database: u8,
-    ) -> Result<(u64, Database, bool), StoreError> {
+    ) -> Result<(u64, Database, Removals), StoreError> {
         match rows.get(&ROW)? {
             Some(row) => {
                 let clock_ms = check(&row)?;
                 let database = database_of(&row, usize::from(database));
-                Ok((clock_ms, database, row[0] == FORMAT_REMOVALS))
+                Ok((clock_ms, database, removals_of(&row)))
             }
-            None => Ok((0, Meta::initial().databases[usize::from(database)], false)),
+            None => Ok((0, Meta::initial().databases[usize::from(database)], Removals::None)),
         }
+    }
+
+    /// Where the removals are.
+    pub(super) fn read_removals(rows: &(impl Rows + ?Sized)) -> Result<Removals, StoreError> {
+        let Some(row) = rows.get(&ROW)? else { return Ok(Removals::None) };
+        check(&row)?;
+        Ok(removals_of(&row))
     }
 
     fn initial() -> Meta {
@@ -104,9 +117,14 @@ impl Meta {
         Bytes::from_static(&ROW)
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    /// `listed`: the versions of all removals, if they are to be listed.
+    pub(super) fn encode(&self, listed: Option<&[Version]>) -> Bytes {
         let mut row = BytesMut::with_capacity(ROW_BYTES + REMOVALS_BYTES);
-        row.put_u8(if self.removals == 0 { FORMAT } else { FORMAT_REMOVALS });
+        row.put_u8(match (self.removals, listed) {
+            (0, _) => FORMAT,
+            (_, None) => FORMAT_REMOVALS,
+            (_, Some(_)) => FORMAT_LISTED,
+        });
         row.put_u64(self.clock_ms);
         row.put_u32(self.next_space);
         for database in &self.databases {
@@ -118,6 +136,10 @@ impl Meta {
         if self.removals > 0 {
             row.put_u32(self.removals);
             row.put_u64(self.removals_due_ms);
+            for version in listed.unwrap_or_default() {
+                row.put_u64(version.index);
+                row.put_u32(version.place);
+            }
         }
         row.freeze()
     }
@@ -144,6 +166,10 @@ fn check(row: &[u8]) -> Result<u64, StoreError> {
     let right = match row.first() {
         Some(&FORMAT) => row.len() == ROW_BYTES,
         Some(&FORMAT_REMOVALS) => row.len() == ROW_BYTES + REMOVALS_BYTES,
+        Some(&FORMAT_LISTED) if row.len() >= ROW_BYTES + REMOVALS_BYTES => {
+            let (removals, listed) = row[ROW_BYTES..].split_at(REMOVALS_BYTES);
+            listed.len() as u64 == u64::from((&removals[..]).get_u32()) * VERSION_BYTES as u64
+        }
         _ => false,
     };
     if !right {
@@ -151,6 +177,30 @@ fn check(row: &[u8]) -> Result<u64, StoreError> {
         return Err(StoreError::Damaged(text));
     }
     Ok((&row[1..]).get_u64())
+}
+
+/// Where the rows of removals are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Removals {
+    None,
+    /// To be searched.
+    Unlisted,
+    /// Of these versions.
+    Listed(Vec<Version>),
+}
+
+/// The row is checked.
+fn removals_of(row: &[u8]) -> Removals {
+    match row[0] {
+        FORMAT => Removals::None,
+        FORMAT_REMOVALS => Removals::Unlisted,
+        _ => {
+            let listed = row[ROW_BYTES + REMOVALS_BYTES..].chunks_exact(VERSION_BYTES);
+            let version =
+                |mut bytes: &[u8]| Version { index: bytes.get_u64(), place: bytes.get_u32() };
+            Removals::Listed(listed.map(version).collect())
+        }
+    }
 }
 
 fn database_of(row: &[u8], database: usize) -> Database {

@@ -64,7 +64,7 @@ fn a_small_range_goes_at_once_and_a_large_one_by_parts() {
     assert_eq!(meta.removals, 0);
     assert_eq!(Removal::finished(&rows, version).unwrap(), None);
     let plain = Meta { clock_ms: 1, ..meta };
-    assert_eq!(plain.encode()[0], 1, "without removals the row is as before there were any");
+    assert_eq!(plain.encode(None)[0], 1, "without removals the row is as before there were any");
 }
 
 fn remove_all(rows: &mut Map, index: u64, clock_ms: u64) -> Version {

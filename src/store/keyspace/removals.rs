@@ -26,7 +26,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Header, KeyRange, Version};
+use super::meta::Removals;
+use super::{Header, KeyRange, Meta, Version};
 use crate::store::{Rows, RowsMut, StoreError};
 
 const PREFIX: [u8; 5] = [0, 0, 0, 0, b'R'];
@@ -135,8 +136,24 @@ impl Removal {
     }
 
     /// All removals, the oldest first.
-    pub(super) fn read_all(rows: &(impl Rows + ?Sized)) -> Result<Vec<Removal>, StoreError> {
+    pub(super) fn read_all(
+        rows: &(impl Rows + ?Sized),
+        places: Removals,
+    ) -> Result<Vec<Removal>, StoreError> {
+        let damage = || StoreError::Damaged("a removal's row".into());
         let mut removals = Vec::new();
+        match places {
+            Removals::None => return Ok(removals),
+            Removals::Unlisted => (),
+            Removals::Listed(versions) => {
+                for version in versions {
+                    let row = Removal::row(version);
+                    let value = rows.get(&row)?.ok_or_else(damage)?;
+                    removals.push(Removal::decode(&row, &value).ok_or_else(damage)?);
+                }
+                return Ok(removals);
+            }
+        }
         let mut damaged = false;
         rows.scan(&PREFIX, Some(&PREFIX_END), false, &mut |row, value| {
             let removal = Removal::decode(row, value);
@@ -145,7 +162,7 @@ impl Removal {
             !damaged
         })?;
         match damaged {
-            true => Err(StoreError::Damaged("a removal's row".into())),
+            true => Err(damage()),
             false => Ok(removals),
         }
     }
@@ -153,7 +170,7 @@ impl Removal {
     /// When rows of removals that are not finished were last removed, by the log's clock; `None`:
     /// there are no such removals.
     pub fn last_step_ms(rows: &dyn Rows) -> Result<Option<u64>, StoreError> {
-        let removals = Removal::read_all(rows)?;
+        let removals = Removal::read_all(rows, Meta::read_removals(rows)?)?;
         let unfinished = removals.iter().filter(|removal| removal.finished_ms == 0);
         Ok(unfinished.map(|removal| removal.stepped_ms).max())
     }

@@ -31,6 +31,8 @@ pub struct View<'a> {
     due: Cell<bool>,
     left: Cell<Allowance>,
     exceeded: Cell<Option<Exceeded>>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
 }
 
 impl<'a> View<'a> {
@@ -42,8 +44,8 @@ impl<'a> View<'a> {
         now_ms: u64,
         seed: u64,
     ) -> Result<View<'a>, StoreError> {
-        let (clock_ms, database, has_removals) = Meta::read_one(rows, database)?;
-        let removals = if has_removals { Removal::read_all(rows)? } else { Vec::new() };
+        let (clock_ms, database, removals) = Meta::read_one(rows, database)?;
+        let removals = Removal::read_all(rows, removals)?;
         Ok(View::of(rows, database, clock_ms, now_ms, seed, &removals))
     }
 
@@ -59,7 +61,8 @@ impl<'a> View<'a> {
         let here = |removal: &&Removal| removal.space == database.space && removal.finished_ms == 0;
         let removals = removals.iter().filter(here).cloned().collect();
         let (left, exceeded) = (Cell::new(Allowance::UNLIMITED), Cell::new(None));
-        View { rows, database, clock_ms, now_ms, seed, removals, due, left, exceeded }
+        let (hits, misses) = (Cell::new(0), Cell::new(0));
+        View { rows, database, clock_ms, now_ms, seed, removals, due, left, exceeded, hits, misses }
     }
 
     /// The same for a reader that may cost so much.
@@ -135,6 +138,18 @@ impl<'a> View<'a> {
 
     /// The key, if it is there.
     pub fn find(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
+        let found = self.look_up(key)?;
+        let count = if found.is_some() { &self.hits } else { &self.misses };
+        count.set(count.get() + 1);
+        Ok(found)
+    }
+
+    /// How many keys [`View::find`] found, and missed.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
+    fn look_up(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
         let row = with_key_row(self.database.space, key, |row| self.rows.get(row))?;
         self.spend(row.as_ref().map_or(1, |row| steps_of(row)))?;
         let Some(row) = row else { return Ok(None) };
@@ -144,7 +159,7 @@ impl<'a> View<'a> {
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
     pub fn version(&self, key: &[u8]) -> Result<Version, ReadError> {
-        Ok(self.find(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
+        Ok(self.look_up(key)?.map_or(Version::ABSENT, |stored| stored.header.version))
     }
 
     /// Visits the keys of a range, ascending or, when `reverse`, descending, until `visit` returns

@@ -40,7 +40,7 @@ impl<'a> Keyspace<'a> {
         let mut meta = Meta::read(&*rows)?;
         meta.clock_ms = meta.clock_ms.max(stamp_ms);
         let version = Version { index, place: 0 };
-        let removals = if meta.removals > 0 { Removal::read_all(&*rows)? } else { Vec::new() };
+        let removals = Removal::read_all(&*rows, Meta::read_removals(&*rows)?)?;
         let (database, changes, part, bounded) = (0, 0, None, false);
         Ok(Keyspace { rows, meta, database, version, changes, removals, part, bounded, seed })
     }
@@ -50,7 +50,9 @@ impl<'a> Keyspace<'a> {
         assert!(self.part.is_none(), "an entry ends inside a part");
         self.meta.removals = self.removals.len() as u32;
         self.meta.removals_due_ms = self.removals_due_ms().unwrap_or(0);
-        self.rows.put(Meta::row(), self.meta.encode());
+        let listed = self.removals.iter().any(|removal| removal.bounded);
+        let versions: Vec<Version> = self.removals.iter().map(|removal| removal.version).collect();
+        self.rows.put(Meta::row(), self.meta.encode(listed.then_some(&versions)));
         self.meta
     }
 

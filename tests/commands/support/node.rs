@@ -1,6 +1,7 @@
 //! A node of one, without a log: a submission is applied at once.
 
 use arakoon::command::{Replies, apply_batch, batch};
+use arakoon::config::Allowed;
 use arakoon::server::{
     Backend, HandOver, HandOverRefused, NodeInfo, NodeRole, PeerInfo, Refusal, Submission, Synced,
     Target,
@@ -32,6 +33,14 @@ pub struct Node {
     pub submissions: usize,
     /// Reads that took long, so far.
     pub long_reads: usize,
+    /// The newest head: its index, and the clock then.
+    pub head_index: u64,
+    /// See `head_index`.
+    pub head_stamp_ms: u64,
+    /// A client has told it to stop.
+    pub told_to_stop: bool,
+    /// Who may use DEBUG.
+    pub debug_command: Allowed,
 }
 
 /// A cluster of one, as its sessions see it.
@@ -93,6 +102,10 @@ impl Backend for OneNode {
             peers: vec![peer],
             ballot: "1.n1".to_owned(),
             applied_index: node.index,
+            head_index: node.head_index,
+            head_stamp_ms: node.head_stamp_ms,
+            debug_command: node.debug_command,
+            clients_max: 16_000,
             ..NodeInfo::default()
         }
     }
@@ -116,6 +129,17 @@ impl Backend for OneNode {
 
     fn abort_hand_over(&self) -> bool {
         self.0.lock().hand_over.take().is_some()
+    }
+
+    fn write_head(&self) -> Result<(), Refusal> {
+        self.may_write()?;
+        let mut node = self.0.lock();
+        (node.head_index, node.head_stamp_ms) = (node.index, node.stamp_ms);
+        Ok(())
+    }
+
+    fn shut_down(&self) {
+        self.0.lock().told_to_stop = true;
     }
 
     fn store_failed(&self, error: StoreError) {

@@ -1,0 +1,61 @@
+//! Commands that act on real processes: heads on demand, a stop by a client's word, limits that
+//! change while a node runs, DEBUG SLEEP.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, eventually};
+
+/// A field of INFO.
+fn field(cluster: &Cluster, seat: usize, name: &str) -> String {
+    let text = cluster.redis_cli(seat, &["INFO", "everything"]);
+    let line = text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
+}
+
+#[test]
+fn a_head_is_written_by_all_nodes_when_it_is_asked_for() {
+    let cluster = Cluster::start();
+    let master = cluster.master();
+    assert_eq!(cluster.redis_cli(master, &["SET", "a", "1"]).trim(), "OK");
+    assert_eq!(cluster.redis_cli(master, &["SAVE"]).trim(), "OK");
+    assert_ne!(cluster.redis_cli(master, &["LASTSAVE"]).trim(), "0");
+    assert_eq!(field(&cluster, master, "rdb_changes_since_last_save"), "0");
+    for seat in 0..3 {
+        let head = || cluster.report(seat).map(|_| field(&cluster, seat, "head_index"));
+        eventually("a head on every node", || head().filter(|index| index != "0"));
+    }
+}
+
+#[test]
+fn a_client_stops_a_node_and_another_takes_over() {
+    let mut cluster = Cluster::start();
+    let master = cluster.master();
+    assert_eq!(cluster.redis_cli(master, &["SET", "a", "1"]).trim(), "OK");
+    cluster.redis_cli(master, &["SHUTDOWN", "NOSAVE"]);
+    assert!(cluster.wait_for_exit(master).success(), "it stops in order");
+    let next = eventually("another master", || cluster.master_now().filter(|it| *it != master));
+    assert_eq!(cluster.redis_cli(next, &["GET", "a"]).trim(), "1");
+}
+
+#[test]
+fn debug_sleep_holds_up_its_own_connection_alone() {
+    let cluster = Cluster::start_with("enable_debug_command = \"local\"\n");
+    let master = cluster.master();
+    assert_eq!(cluster.redis_cli(master, &["CONFIG", "RESETSTAT"]).trim(), "OK");
+    std::thread::scope(|scope| {
+        let sleeping = scope.spawn(|| cluster.redis_cli(master, &["DEBUG", "SLEEP", "2"]));
+        let begun = Instant::now();
+        while !sleeping.is_finished() {
+            let asked = Instant::now();
+            assert_eq!(cluster.redis_cli(master, &["SET", "a", "1"]).trim(), "OK");
+            let took = asked.elapsed();
+            assert!(took < Duration::from_secs(1), "an update took {took:?} meanwhile");
+        }
+        assert!(begun.elapsed() > Duration::from_secs(1), "it slept {:?}", begun.elapsed());
+        assert_eq!(sleeping.join().expect("no panic").trim(), "OK");
+    });
+    let log = cluster.redis_cli(master, &["SLOWLOG", "GET", "1"]);
+    assert!(log.contains("sleep") || log.contains("SLEEP"), "{log}");
+    let calls = field(&cluster, master, "cmdstat_debug");
+    assert!(calls.starts_with("calls=1,usec=2"), "{calls}");
+}
