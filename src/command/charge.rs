@@ -104,7 +104,13 @@ pub fn of_many(spec: &Spec) -> usize {
     }
 }
 
-/// Whether a short command can multiply a value: its results are bounded when it is applied.
+/// Whether a short command can make or answer a long value, over and over: its results are bounded
+/// when it is applied. A view from before cannot tell, since others' updates are on their way.
+pub fn is_bounded(spec: &Spec, args: &[Bytes]) -> bool {
+    spec.is_write() && depends_on_values(spec, args)
+}
+
+/// Whether it makes more of a value that a command before it in the same transaction has made.
 pub fn multiplies(spec: &Spec, args: &[Bytes]) -> bool {
     matches!(spec.name, "copy" | "bitop") || spec.name == "getex" && args.len() > 2
 }

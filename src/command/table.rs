@@ -117,10 +117,10 @@ impl Spec {
     /// The level that a node must know to apply this call, see [`super::batch`].
     pub fn level(&self, args: &[Bytes]) -> u8 {
         match self.name {
-            "set" => set::level_of_set(args),
-            _ if charge::multiplies(self, args) || ranges::answers_later(self) => {
+            _ if charge::is_bounded(self, args) || ranges::answers_later(self) => {
                 batch::LEVEL_BOUNDED
             }
+            "set" => set::level_of_set(args),
             _ => 1,
         }
     }

@@ -183,6 +183,33 @@ fn results_that_are_too_large_together_are_refused_when_applied() {
     assert_eq!(client.ask(&[b"DBSIZE"]), Reply::Integer(51 - refused as i64));
 }
 
+/// What another client's update, still on its way, makes large is in nobody's view.
+#[test]
+fn short_updates_of_a_value_that_became_long_are_bounded() {
+    let mut client = Client::new();
+    for lines in [
+        ["GETEX a", "GETEX a"],
+        ["SET a x NX GET", "SET a x NX GET"],
+        ["RENAME a b", "RENAME b a"],
+        ["SETRANGE a 0 y", "SETBIT a 7 1"],
+        ["APPEND a z", "EXPIRE a 1000"],
+    ] {
+        client.ask(&[b"FLUSHALL"]);
+        let (submissions, replies) = client.send(lines.map(request).to_vec());
+        assert_eq!(submissions.len(), 1, "{lines:?}");
+        assert!(replies.len() == 2, "{replies:?}");
+        let item = submissions[0].items.clone();
+        client.ask(&[b"FLUSHALL"]);
+        client.ask(&[b"SETRANGE", b"a", b"16000000", b"x"]);
+        let items = Bytes::from(item.repeat(50));
+        let submission = Submission { items, count: 100, charge: 0 };
+        let replies = client.node.propose(submission).expect("it is applied");
+        let done = replies.iter().filter(|reply| !matches!(reply, Reply::Error(_))).count();
+        assert_eq!(done, (576 << 20) / 16_000_001, "{lines:?}");
+        assert!(is_error(&replies[done], "TRYAGAIN"), "{lines:?}");
+    }
+}
+
 #[test]
 fn reads_that_look_at_much_do_not_hold_the_store_up() {
     let mut client = Client::new();

@@ -488,7 +488,10 @@ impl Session {
         batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);
         self.count += 1;
-        let charge = self.charge_of(spec, args, self.largest, backend);
+        let mut charge = self.charge_of(spec, args, self.largest, backend);
+        if charge::is_bounded(spec, args) {
+            charge = charge.max(self.largest);
+        }
         self.charge += charge;
         self.largest = self.largest.max(charge).max(command_bytes(args));
         self.gathered.push(Gathered::Item(self.account.place()));
