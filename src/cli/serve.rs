@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ use crate::transaction_log;
 
 /// The exit code of a node whose disk failed.
 const EXIT_STORAGE_FAILED: i32 = 3;
+/// How long reads that are still under way at the end may take.
+const READS_END: Duration = Duration::from_millis(500);
 /// How long clients may take to get their last replies at a stop.
 const CLIENTS_FINISH: Duration = Duration::from_millis(200);
 /// How often a node is looked at that may end by itself.
@@ -93,12 +96,12 @@ pub fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         .thread_name("tokio")
         .build()
         .context("cannot start Tokio")?;
-    match runtime.block_on(serve(&options, &fatal))? {
+    let ended = runtime.block_on(serve(&options, &fatal));
+    // Not a drop: that would wait for reads that take minutes, of clients who are gone.
+    runtime.shutdown_timeout(READS_END);
+    match ended? {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::Outlived(above) => {
-            drop(runtime);
-            begin_again(&options, above)
-        }
+        Ended::Outlived(above) => begin_again(&options, above),
     }
 }
 
@@ -158,7 +161,17 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     }
 
     let handle = running.handle().clone();
-    let backend = NodeBackend::new(handle, config.clone(), seat, limits.clients_max, fatal.clone());
+    // A read that goes on while the store is closed fails, but the disk did not.
+    let closing = Arc::new(AtomicBool::new(false));
+    let read_failed: Fatal = Arc::new({
+        let (closing, fatal) = (closing.clone(), fatal.clone());
+        move |reason| {
+            if !closing.load(Ordering::SeqCst) {
+                fatal(reason);
+            }
+        }
+    });
+    let backend = NodeBackend::new(handle, config.clone(), seat, limits.clients_max, read_failed);
     let links = outbox.clone();
     let backend = backend.with_heads(heads).with_links(Arc::new(move |node| links.stand(node)));
     let backend = Arc::new(backend);
@@ -177,6 +190,7 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     tracing::info!(address = node.client, "ready for clients");
 
     wait_for_the_end(&running, &backend).await?;
+    closing.store(true, Ordering::SeqCst);
     listener.shutdown(CLIENTS_FINISH).await;
     if let Some(peers) = outbox.0.get() {
         peers.shutdown().await;

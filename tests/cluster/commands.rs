@@ -1,6 +1,8 @@
 //! Commands that act on real processes: heads on demand, a stop by a client's word, limits that
 //! change while a node runs, DEBUG SLEEP.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Cluster, eventually};
@@ -58,4 +60,28 @@ fn debug_sleep_holds_up_its_own_connection_alone() {
     assert!(log.contains("sleep") || log.contains("SLEEP"), "{log}");
     let calls = field(&cluster, master, "cmdstat_debug");
     assert!(calls.starts_with("calls=1,usec=2"), "{calls}");
+}
+
+/// Six reads of some seconds each stand in line, and nobody waits for them any more.
+#[test]
+fn a_stop_does_not_wait_for_long_reads() {
+    let mut cluster = Cluster::alone();
+    cluster.master();
+    for (key, letter) in [("long", "x"), ("longer", "y")] {
+        let value = letter.repeat(11_000);
+        assert_eq!(cluster.redis_cli(0, &["SET", key, &value]).trim(), "OK");
+    }
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = TcpStream::connect(cluster.address(0)).expect("it listens");
+        client.write_all(b"LCS long longer\r\n").expect("it reads");
+        clients.push(client);
+    }
+    let busy = || field(&cluster, 0, "used_cpu_user").parse::<f64>().expect("it is a number");
+    let before = busy();
+    eventually("a read that is under way", || (busy() > before + 0.05).then_some(()));
+    let asked_at = Instant::now();
+    let exit = cluster.stop(0);
+    assert!(exit.success(), "a stop in order, not {exit}: {}", cluster.log(0));
+    assert!(asked_at.elapsed() < Duration::from_secs(3), "{:?}", asked_at.elapsed());
 }
