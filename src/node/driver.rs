@@ -265,6 +265,7 @@ impl Driver {
             Input::HeadWritten { name, size_bytes } => {
                 self.take_head_written(name, size_bytes, environment);
             }
+            Input::HeadFailed(index) => self.heads.failed(index),
             Input::HeadChunkKept { name, kept_bytes, size_bytes } => {
                 self.take_chunk_kept(name, kept_bytes, size_bytes, environment);
             }
@@ -359,6 +360,7 @@ impl Driver {
                 tracing::info!(%ballot, reason, "leads no more");
                 self.clock = self.settled_clock();
                 self.lead = None;
+                self.heads.lead_ended();
                 self.hand_over = None;
                 self.clock_entry = None;
                 self.publish(environment);
@@ -471,19 +473,26 @@ impl Driver {
     /// Entries that the master needs itself: the clock's when a deadline is due, and heads.
     fn propose_own(&mut self, environment: &mut dyn Environment) {
         let mut items = BytesMut::new();
+        let mut asks_for_head = false;
         let due = self.applied.earliest_deadline_ms.is_some_and(|at| at <= self.stamp_ms());
         if due && self.clock_entry.is_none() {
             batch::encode_clock(&mut items);
             self.clock_entry = Some(self.replica.last().index.next());
         } else if self.heads.due() {
             batch::encode_head(&mut items);
-            self.heads.proposed();
+            asks_for_head = true;
         } else {
             return;
         }
         let (stamp_ms, seed) = (self.stamp_ms(), self.random.u64(..));
         let payload = batch::seal(stamp_ms, seed, 1, &[items]);
-        self.replica.propose(Value::Batch(payload)).expect("the lead was checked by the caller");
+        let position = self
+            .replica
+            .propose(Value::Batch(payload))
+            .expect("the lead was checked by the caller");
+        if asks_for_head {
+            self.heads.proposed(position.index);
+        }
         self.flush(environment);
     }
 

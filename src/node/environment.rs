@@ -132,6 +132,9 @@ pub enum Input {
         /// Its size on disk.
         size_bytes: u64,
     },
+    /// The head at this index will not be written here: there was no room for it, or the state that
+    /// it was of is gone.
+    HeadFailed(Index),
     /// A part of a head is on disk; the transfer goes on from there.
     HeadChunkKept {
         /// Which.
@@ -158,7 +161,7 @@ pub enum Input {
         /// Campaign at once when no master is known.
         force: bool,
     },
-    /// Have all nodes write a head now, if this one leads.
+    /// Have all nodes write a head now, if this one leads and none that it asked for is to come.
     WriteHead,
 }
 

@@ -119,7 +119,7 @@ impl Handle {
         self.inbox.push(Input::Submission(submission));
     }
 
-    /// Asks for a head, if this node is the master.
+    /// Asks for a head, if this node is the master and has not asked for one that is to come.
     pub fn write_head(&self) {
         self.inbox.push(Input::WriteHead);
     }

@@ -15,6 +15,9 @@ pub(super) struct HeadPlan {
     since_bytes: u64,
     /// Somebody asked for one.
     wanted: bool,
+    /// The newest entry that this node had all nodes write a head at, until this node's own head of
+    /// it, or of a later one, is here or has failed, or it leads no longer.
+    asked: Option<Index>,
     digests: Vec<(NodeId, HeadName)>,
     mismatch: Option<(Index, NodeId)>,
 }
@@ -26,6 +29,7 @@ impl HeadPlan {
             every_bytes,
             since_bytes,
             wanted: false,
+            asked: None,
             digests: Vec::new(),
             mismatch: None,
         }
@@ -43,15 +47,29 @@ impl HeadPlan {
         self.wanted || self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
     }
 
-    /// One is due now, whatever was logged. Forgotten when the node is not the master.
-    pub fn want(&mut self, wanted: bool) {
-        self.wanted = wanted;
+    /// One is due now, whatever was logged, unless one that was asked for is still to come: each
+    /// freezes a layer on all nodes, and no layer drains while an older head is being written.
+    /// Forgotten when the node does not lead.
+    pub fn want(&mut self, leads: bool) {
+        self.wanted = leads && self.asked.is_none();
     }
 
-    /// An entry that asks for a head was proposed.
-    pub fn proposed(&mut self) {
+    /// The entry at `index`, which asks for a head, was proposed.
+    pub fn proposed(&mut self, index: Index) {
         self.since_bytes = 0;
         self.wanted = false;
+        self.asked = Some(index);
+    }
+
+    /// This node's head at `index` will not come.
+    pub fn failed(&mut self, index: Index) {
+        self.asked.take_if(|asked| *asked <= index);
+    }
+
+    /// This node leads no longer: what it proposed may never be chosen.
+    pub fn lead_ended(&mut self) {
+        self.wanted = false;
+        self.asked = None;
     }
 
     pub fn newest(&self) -> Option<HeadName> {
@@ -66,6 +84,7 @@ impl HeadPlan {
 
     pub fn written(&mut self, node: NodeId, name: HeadName, size_bytes: u64) {
         self.since_bytes = 0;
+        self.asked.take_if(|asked| *asked <= name.index);
         self.here.retain(|(here, _)| here.index != name.index);
         self.here.push((name, size_bytes));
         self.here.sort_by_key(|(here, _)| here.index);
@@ -116,6 +135,47 @@ mod tests {
         assert_eq!(plan.log_needed_from(), Some(Index(11)));
         plan.written(NodeId(0), name(30, 3), 5);
         assert_eq!(plan.log_needed_from(), Some(Index(21)));
+    }
+
+    #[test]
+    fn one_that_is_asked_for_is_written_or_fails_before_the_next() {
+        let mut plan = HeadPlan::new(Vec::new(), 100, 0);
+        plan.want(true);
+        assert!(plan.due());
+        plan.proposed(Index(20));
+        for _ in 0..3 {
+            plan.want(true);
+            assert!(!plan.due(), "the first is not here yet");
+        }
+        plan.written(NodeId(0), name(10, 1), 5);
+        plan.failed(Index(19));
+        plan.want(true);
+        assert!(!plan.due(), "those were older ones");
+
+        plan.written(NodeId(0), name(20, 2), 5);
+        assert!(!plan.due(), "what was wanted meanwhile is not remembered");
+        plan.want(true);
+        assert!(plan.due());
+
+        plan.proposed(Index(30));
+        plan.failed(Index(30));
+        plan.want(true);
+        assert!(plan.due(), "after a failure");
+
+        plan.proposed(Index(40));
+        plan.lead_ended();
+        plan.want(false);
+        assert!(!plan.due(), "only a leader may propose");
+        plan.want(true);
+        assert!(plan.due(), "in the next lead");
+    }
+
+    #[test]
+    fn enough_log_makes_one_due_whatever_was_asked_for() {
+        let mut plan = HeadPlan::new(Vec::new(), 100, 0);
+        plan.proposed(Index(10));
+        plan.logged(100);
+        assert!(plan.due());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | log | append, sync (one for all that gathered), collapse | `LogJob` | `Saved`, `Collapsed` |
 //! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
 //! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
-//! | head | writes heads, at its own pace | `Frozen` | `HeadWritten` |
+//! | head | writes heads, at its own pace | `Frozen` | `HeadWritten`, `HeadFailed` |
 //! | drain | moves layers to the engine | the clock | |
 //! | housekeeping | prepares log segments, watches the disk | the clock | `DiskNearlyFull` |
 //!
@@ -421,6 +421,7 @@ fn run_head(common: &Common) {
             }
             !common.stopping.load(Ordering::SeqCst)
         });
+        let index = frozen.entry.index;
         drop(frozen);
         match written {
             Ok(head) => {
@@ -433,10 +434,14 @@ fn run_head(common: &Common) {
                 common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
             }
             // A head from another node took the place of the state that this one was of.
-            Err(HeadFileError::Store(StoreError::Replaced) | HeadFileError::Stopped) => {}
+            Err(HeadFileError::Store(StoreError::Replaced)) => {
+                common.inbox.push(Input::HeadFailed(index));
+            }
+            Err(HeadFileError::Stopped) => {}
             // Nothing relies on it yet. The next one is due after as much log again.
             Err(error) if error.is_full_disk() => {
                 tracing::warn!(%error, "no room for a head; the log stays as long as it is");
+                common.inbox.push(Input::HeadFailed(index));
             }
             Err(error) => return (common.fatal)(&format!("a head cannot be written: {error}")),
         }

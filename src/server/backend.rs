@@ -37,7 +37,8 @@ pub trait Backend: Send + Sync {
     fn info(&self) -> NodeInfo;
 
     /// Asks for a head now. `Ok`: the log's next entry but few will ask all nodes for it, unless
-    /// one is being written already.
+    /// this node leads no longer when it comes to that, or has asked for one that is neither written
+    /// here nor failed yet.
     fn write_head(&self) -> Result<(), Refusal>;
 
     /// Stops this node in order, soon: what it leads is handed over first.

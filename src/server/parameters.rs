@@ -389,6 +389,9 @@ impl Parameters {
     }
 }
 
+/// INFO shows each of them for each command.
+const PERCENTILES_MAX: usize = 16;
+
 const IMMUTABLE: &str = "can't set immutable config";
 
 fn failed(name: &[u8], reason: &str) -> Reply {
@@ -408,6 +411,11 @@ fn number_between(value: &[u8], least: i64, most: i64) -> Result<i64, String> {
 
 fn percentiles(value: &[u8]) -> Result<Vec<f64>, String> {
     let text = String::from_utf8_lossy(value);
+    if text.split_whitespace().nth(PERCENTILES_MAX).is_some() {
+        return Err(format!(
+            "latency-tracking-info-percentiles takes at most {PERCENTILES_MAX} parameters"
+        ));
+    }
     let percentile = |word: &str| {
         let number: f64 = word
             .parse()
@@ -429,6 +437,23 @@ mod tests {
     #[test]
     fn settings_are_in_order_and_none_stands_there_twice() {
         assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+
+    #[test]
+    fn percentiles_are_few() {
+        let most = vec!["99.9"; PERCENTILES_MAX].join(" ");
+        assert_eq!(percentiles(most.as_bytes()).unwrap(), vec![99.9; PERCENTILES_MAX]);
+        assert_eq!(percentiles(b"").unwrap(), Vec::<f64>::new());
+
+        let (parameters, node) = (Parameters::default(), NodeInfo::default());
+        let name = "latency-tracking-info-percentiles";
+        let pair = [Bytes::from(name), Bytes::from(format!("{most} 50"))];
+        let expected = format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {name} takes at most 16 \
+             parameters"
+        );
+        assert_eq!(parameters.set(&pair, &node, None), Err(Reply::error(expected)));
+        assert_eq!(parameters.percentiles(), [50.0, 99.0, 99.9], "nothing has changed");
     }
 
     #[test]

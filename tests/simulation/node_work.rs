@@ -305,9 +305,13 @@ impl World {
                     self.machines[node].headless = false;
                     self.input(node, Input::HeadWritten { name: info.name, size_bytes });
                 }
-                Err(HeadFileError::Store(StoreError::Replaced)) => {}
+                Err(HeadFileError::Store(StoreError::Replaced)) => {
+                    self.input(node, Input::HeadFailed(frozen.entry.index));
+                }
                 // The log stays as long as it is.
-                Err(error) if error.is_full_disk() => {}
+                Err(error) if error.is_full_disk() => {
+                    self.input(node, Input::HeadFailed(frozen.entry.index));
+                }
                 Err(error) => return Err(error),
             },
             HeadWork::Job(HeadJob::Serve { to, partial, offset_bytes }) => {

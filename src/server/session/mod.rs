@@ -134,8 +134,8 @@ pub struct Session {
     counting: Option<Counting>,
     /// DEBUG SLEEP
     sleep: Option<Sleep>,
-    /// SAVE: it waits for a head that reaches this index.
-    saving: Option<u64>,
+    /// SAVE
+    saving: Option<administration::Saving>,
     account: Account,
     /// For reads that answer something random.
     random: fastrand::Rng,
