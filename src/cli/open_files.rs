@@ -2,8 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that are not clients: the log, heads, the store, the other nodes.
-const OTHER_FILES: u64 = 200;
+/// Files that are not clients: the store's, of which it keeps up to 256 open and opens more while it
+/// merges; the log, heads, the other nodes.
+const OTHER_FILES: u64 = 600;
 
 /// Raises the limit as far as needed and allowed; how many of the `wanted` clients then fit.
 pub fn clients_allowed(wanted: usize) -> usize {
@@ -20,11 +21,31 @@ pub fn clients_allowed(wanted: usize) -> usize {
         }
     }
     let Some(current) = current.filter(|_| !enough(current)) else { return wanted };
-    // However low the limit is, someone must be able to connect and ask.
-    let allowed = current.saturating_sub(OTHER_FILES).max(16) as usize;
+    let allowed = room(current);
     tracing::warn!(
         open_files_max = current,
         "room for {allowed} clients instead of {wanted}; raise the limit (ulimit -n)"
     );
     allowed
+}
+
+/// Clients that fit when there may be so many files.
+fn room(open_files_max: u64) -> usize {
+    // However low the limit is, someone must be able to connect and ask.
+    open_files_max.saturating_sub(OTHER_FILES).max(16) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::FjallEngine;
+
+    #[test]
+    fn clients_leave_room_for_the_store() {
+        for open_files_max in [1024, 4096] {
+            let left = open_files_max - room(open_files_max as u64);
+            assert!(left >= 2 * FjallEngine::OPEN_FILES_MAX, "{left} of {open_files_max}");
+        }
+        assert_eq!(room(100), 16);
+    }
 }

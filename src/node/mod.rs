@@ -27,6 +27,7 @@ pub use handle::Handle;
 pub use handover::{HandOverOrder, HandOverState};
 pub use mailbox::Mailbox;
 pub use message::{HeadChunk, HeadName, NodeMessage};
+pub use proposals::answer_within_us;
 pub use refusal::Refusal;
 pub use runtime::{Ended, Node, Outbox, Surroundings};
 pub use stamp::StampClock;

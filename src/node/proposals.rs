@@ -35,14 +35,19 @@ pub(super) struct Proposals {
     answer_within_us: u64,
 }
 
+/// How long an answer may take: two leases, but 1 to 5 seconds.
+pub fn answer_within_us(lease_us: u64) -> u64 {
+    (2 * lease_us).clamp(1_000_000, 5_000_000)
+}
+
 impl Proposals {
-    /// `lease_us` decides how long an answer may take: two leases, but 1 to 5 seconds.
+    /// `lease_us` decides how long an answer may take.
     pub fn new(lease_us: u64) -> Proposals {
         Proposals {
             queue: VecDeque::new(),
             queue_bytes: 0,
             proposed: VecDeque::new(),
-            answer_within_us: (2 * lease_us).clamp(1_000_000, 5_000_000),
+            answer_within_us: answer_within_us(lease_us),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod latency;
 pub mod limits;
 pub mod listener;
 pub mod loading;
+mod long_reads;
 pub mod masters;
 pub mod node;
 pub mod parameters;

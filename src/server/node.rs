@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 use super::connection::{self, ConnectionHandler};
 use super::handover::{HandOver, HandOverRefused, Target};
 use super::info::host_and_port;
+use super::long_reads::LongReads;
 use super::masters::{Masters, Switch};
 use super::refusal::Refusal;
 use super::registry::Client;
@@ -33,9 +33,6 @@ use crate::paxos::{FollowerStatus, NodeId};
 use crate::store::keyspace::Meta;
 use crate::store::{Rows, StoreError};
 
-/// Long reads that may wait for their turn. They come one after the other, because each may take much
-/// memory, and each keeps a thread while it waits.
-const LONG_READS_MAX: usize = 32;
 /// Disk use is summed at most this often.
 const DISK_USE_EVERY: Duration = Duration::from_secs(1);
 
@@ -53,8 +50,7 @@ pub struct NodeBackend {
     disk_used: Mutex<Option<(Instant, u64)>>,
     masters: Masters,
     links: Links,
-    long_read: Mutex<()>,
-    long_reads: AtomicUsize,
+    long_reads: LongReads,
     /// `None` in simulations.
     heads: Option<HeadDirectory>,
     stop: Notify,
@@ -71,6 +67,7 @@ impl NodeBackend {
         clients_max: usize,
         fatal: node::runtime::Fatal,
     ) -> NodeBackend {
+        let answer_within_us = node::answer_within_us(config.cluster.lease.as_micros() as u64);
         NodeBackend {
             handle,
             config,
@@ -81,8 +78,7 @@ impl NodeBackend {
             disk_used: Mutex::new(None),
             masters: Masters::default(),
             links: Arc::new(|_| false),
-            long_read: Mutex::new(()),
-            long_reads: AtomicUsize::new(0),
+            long_reads: LongReads::new(Duration::from_micros(answer_within_us)),
             heads: None,
             stop: Notify::new(),
             fatal,
@@ -232,19 +228,11 @@ impl Backend for NodeBackend {
     }
 
     fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
-        let waiting = self.long_reads.fetch_add(1, Ordering::SeqCst);
-        let result = match waiting < LONG_READS_MAX {
-            // The other connections of this thread go on elsewhere.
-            true => tokio::task::block_in_place(|| {
-                let _turn = self.long_read.lock();
-                let view = self.handle.store().freeze_if_ready().ok_or(Refusal::Loading)?;
-                read(&view);
-                Ok(view.applied())
-            }),
-            false => Err(Refusal::TryAgain("too many long reads wait already".into())),
-        };
-        self.long_reads.fetch_sub(1, Ordering::SeqCst);
-        result
+        self.long_reads.read(|| {
+            let view = self.handle.store().freeze_if_ready().ok_or(Refusal::Loading)?;
+            read(&view);
+            Ok(view.applied())
+        })
     }
 
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {

@@ -22,8 +22,6 @@ use super::engine_fence;
 /// The longest row that is its own key; fjall's limit is 65,535 bytes.
 const PLAIN_BYTES: usize = 60_000;
 const HASH_BYTES: usize = blake3::OUT_LEN;
-/// Files it may keep open, beside clients and peers.
-const OPEN_FILES_MAX: usize = 256;
 
 /// One fjall database; its only keyspace holds the rows.
 pub struct FjallEngine {
@@ -41,6 +39,9 @@ struct Files {
 }
 
 impl FjallEngine {
+    /// Files it may keep open, beside clients and peers.
+    pub const OPEN_FILES_MAX: usize = 256;
+
     /// Opens or creates the database in `directory`.
     pub fn open(directory: PathBuf, cache_capacity_bytes: u64) -> Result<Self, StoreError> {
         let engine = FjallEngine { directory, cache_capacity_bytes, files: RwLock::new(None) };
@@ -53,7 +54,7 @@ impl FjallEngine {
         fenced(|| {
             let database = Database::builder(&self.directory)
                 .cache_size(self.cache_capacity_bytes)
-                .max_cached_files(Some(OPEN_FILES_MAX))
+                .max_cached_files(Some(FjallEngine::OPEN_FILES_MAX))
                 .open()?;
             let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
             Ok(Files { rows, database })

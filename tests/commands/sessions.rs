@@ -232,6 +232,71 @@ fn reads_that_look_at_much_do_not_hold_the_store_up() {
     }
 }
 
+/// WATCH of the keys with these numbers.
+fn watch(keys: std::ops::Range<usize>) -> Request {
+    let keys = keys.map(|key| Bytes::from(format!("k{key:07}")));
+    Request { arguments: [Bytes::from("WATCH")].into_iter().chain(keys).collect() }
+}
+
+#[test]
+fn many_watched_keys_do_not_hold_the_store_up() {
+    let mut client = Client::new();
+    let mut ask = |requests: Vec<Request>| {
+        let mut replies = client.send(requests).1;
+        (std::mem::take(&mut client.node.0.lock().long_reads), replies.pop().expect("a reply"))
+    };
+    let in_multi = |lines: &[&str]| {
+        let lines = [&["MULTI"], lines, &["EXEC"]].concat();
+        lines.into_iter().map(request).collect::<Vec<_>>()
+    };
+    let read = Reply::Array(vec![Reply::Null]);
+    // Few enough to look at, but not twice, be it in one database or in two.
+    assert_eq!(ask(vec![watch(0..3000)]), (0, Reply::OK));
+    assert_eq!(ask(in_multi(&["GET a"])), (0, read.clone()));
+    assert_eq!(ask(vec![watch(0..3000), watch(3000..6000)]), (0, Reply::OK));
+    assert_eq!(ask(in_multi(&["GET a"])), (1, read.clone()));
+    ask(vec![watch(0..3000), request("SELECT 1"), watch(0..3000), request("SELECT 0")]);
+    assert_eq!(ask(in_multi(&["GET a"])), (1, read));
+    // The reads have what the watched keys have left.
+    let gets = vec!["GET a"; 3000];
+    ask(vec![watch(0..3000)]);
+    assert_eq!(ask(in_multi(&gets)), (1, Reply::Array(vec![Reply::Null; 3000])));
+    // A change is seen there, too.
+    ask(vec![watch(0..3000), watch(3000..6000), request("SET k0005999 1")]);
+    assert_eq!(ask(in_multi(&["GET a"])), (1, Reply::NullArray));
+}
+
+#[test]
+fn a_connection_watches_a_limited_number_of_keys() {
+    let mut client = Client::new();
+    let mut ask = |request| client.send(vec![request]).1.pop().expect("a reply");
+    assert!(is_error(&ask(watch(0..1_000_000)), "too many watched keys"));
+    assert_eq!(ask(watch(0..65_536)), Reply::OK);
+    assert_eq!(ask(watch(0..65_536)), Reply::OK, "the same ones");
+    assert!(is_error(&ask(watch(65_535..65_537)), "too many watched keys"));
+    // What was not watched may change.
+    ask(request("SET k0065536 1"));
+    ask(request("MULTI"));
+    ask(request("GET a"));
+    assert_eq!(ask(request("EXEC")), Reply::Array(vec![Reply::Null]));
+    assert_eq!(ask(watch(65_535..65_537)), Reply::OK);
+}
+
+#[test]
+fn only_the_read_that_exceeds_its_allowance_fails() {
+    let mut client = Client::new();
+    client.ask(&[b"SET", b"small", b"1"]);
+    client.ask(&[b"SET", b"large", &vec![b'x'; 15 << 20]]);
+    let mget = format!("MGET{}", " large".repeat(40));
+    let lines = ["MULTI", "GET small", &mget, "GET small", "KEYS *", "EXEC"];
+    let mut replies = client.send(lines.into_iter().map(request).collect()).1;
+    let Some(Reply::Array(replies)) = replies.pop() else { panic!("EXEC answers an array") };
+    let small = Reply::bulk("1");
+    assert_eq!((&replies[0], &replies[2]), (&small, &small));
+    assert!(is_error(&replies[1], "the reply is too large"), "{:?}", replies[1]);
+    assert_eq!(replies[3], Reply::Array(vec![Reply::bulk("large"), Reply::bulk("small")]));
+}
+
 #[test]
 fn a_large_removal_has_short_bounds() {
     let mut client = Client::new();

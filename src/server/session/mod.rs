@@ -23,7 +23,7 @@ mod replies;
 mod transaction;
 mod waiting;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,7 +41,7 @@ use super::limits::OUTPUT_TURN_BYTES;
 use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
 use super::{Backend, Refusal, Shared, Submission, refusal};
-use crate::command::batch::{self, Item, Items, Watch};
+use crate::command::batch::{self, Item, Items};
 use crate::command::charge::{self, ENTRY_CHARGE_MAX};
 use crate::command::connection::Connection;
 use crate::command::parse::{check_command, command_bytes};
@@ -50,7 +50,7 @@ use crate::command::server::Server;
 use crate::command::table::{self, Check, Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::store::StoreError;
-use crate::store::keyspace::View;
+use crate::store::keyspace::{Version, View};
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
@@ -116,7 +116,8 @@ pub struct Session {
     /// AK.ATLEAST: no state of an earlier index is read.
     at_least: u64,
     transaction: Option<Transaction>,
-    watches: Vec<Watch>,
+    /// What WATCH saw of the keys of a database.
+    watches: BTreeMap<(u8, Bytes), Version>,
     items: BytesMut,
     count: u32,
     /// What the results of the items may come to.
@@ -169,7 +170,7 @@ impl Session {
             redirects: false,
             at_least: 0,
             transaction: None,
-            watches: Vec::new(),
+            watches: BTreeMap::new(),
             items: BytesMut::new(),
             count: 0,
             charge: 0,

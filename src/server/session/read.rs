@@ -8,11 +8,13 @@
 //! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
 //! stands still, and reads go by it: the key is still there, as for every other client.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
 use super::{Gathered, Retry, Session, Taken, for_a_read};
-use crate::command::batch::{self, Watch};
+use crate::command::batch;
 use crate::command::parse::integer;
 use crate::command::scan::Place;
 use crate::command::table::{Read, Spec};
@@ -38,10 +40,12 @@ pub(super) struct Met {
 }
 
 impl Met {
-    /// Takes in what a view met.
+    /// Takes in what one read of a view met.
     pub fn take(&mut self, view: &View) {
         self.due |= view.met_due();
-        self.exceeded = self.exceeded.or(view.exceeded());
+        if let Some(what) = view.take_exceeded() {
+            self.exceeded = Some(what.and(self.exceeded));
+        }
     }
 
     fn of(view: &View) -> Met {
@@ -55,6 +59,10 @@ const REPLY_BYTES_MAX: u64 = 512 << 20;
 pub(super) const BRIEF: Allowance = Allowance { steps: 5000, reply_bytes: REPLY_BYTES_MAX };
 /// and when it holds nobody up: minutes'.
 pub(super) const LONG: Allowance = Allowance { steps: 200_000_000, reply_bytes: REPLY_BYTES_MAX };
+
+/// Keys that a connection may watch. All are looked at when EXEC comes, and that many of the largest
+/// are less than a long read may look at.
+const WATCHED_MAX: usize = 65_536;
 
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
@@ -196,10 +204,22 @@ impl Session {
             return Taken::Later;
         }
         let db = self.db;
+        let mut fresh = BTreeSet::new();
+        for key in &args[1..] {
+            // A key watched again keeps the version seen first.
+            if self.watches.contains_key(&(db, key.clone())) {
+                continue;
+            }
+            fresh.insert(key);
+            if self.watches.len() + fresh.len() > WATCHED_MAX {
+                let text = format!("ERR too many watched keys, the limit is {WATCHED_MAX}");
+                return self.emit(Reply::error(text), out);
+            }
+        }
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, 0)?.allowing(allowance);
             let versions: Result<Vec<_>, ReadError> =
-                args[1..].iter().map(|key| view.version(key)).collect();
+                fresh.iter().map(|key| view.version(key)).collect();
             match versions {
                 Ok(versions) => Ok((Some(versions), Met::of(&view))),
                 Err(ReadError::Exceeded(_)) => Ok((None, Met::of(&view))),
@@ -209,14 +229,9 @@ impl Session {
         match result {
             Ok(None) => self.emit(Reply::error("ERR too many keys, or too large ones"), out),
             Ok(Some(versions)) => {
-                for (key, version) in args[1..].iter().zip(versions) {
-                    // A key watched again keeps the version seen first.
-                    if !self.watches.iter().any(|watch| watch.db == db && watch.key == key) {
-                        // A copy, so that the request's whole buffer is not kept.
-                        let key = Bytes::copy_from_slice(key);
-                        self.watches.push(Watch { db, key, version });
-                    }
-                }
+                // Copies, so that the request's whole buffer is not kept.
+                let keys = fresh.iter().map(|key| (db, Bytes::copy_from_slice(key)));
+                self.watches.extend(keys.zip(versions));
                 self.emit(Reply::OK, out)
             }
             Err(no_result) => self.without_result(no_result, Some(&args[1]), out, backend),

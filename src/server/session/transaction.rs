@@ -5,11 +5,15 @@
 //! view, versions compared in it, then the lease. What the session answers itself (PING, SELECT)
 //! is merged into the replies; SELECT counts for the commands behind it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
 use super::accounting::Fate;
-use super::read::{Met, NoResult};
+use super::read::{BRIEF, Met, NoResult};
 use super::{Gathered, Session, Taken};
 use crate::command::assertions::{check_assertion, is_assertion};
 use crate::command::batch;
@@ -21,7 +25,8 @@ use crate::command::ranges::answers_later;
 use crate::command::table::{Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
-use crate::store::keyspace::{ReadError, View};
+use crate::store::keyspace::{Allowance, Exceeded, ReadError, View};
+use crate::store::{Rows, StoreError};
 
 /// An open MULTI.
 #[derive(Default)]
@@ -190,7 +195,9 @@ impl Session {
             self.watches.clear();
             return self.refuse_transaction(&refusal, &transaction, out);
         }
-        let mut watches = std::mem::take(&mut self.watches);
+        let watches = std::mem::take(&mut self.watches).into_iter();
+        let watch = |((db, key), version)| batch::Watch { db, key, version };
+        let mut watches: Vec<batch::Watch> = watches.map(watch).collect();
         if plants(Bug::WatchComparedEarly) {
             if !unchanged(&watches, backend) {
                 return self.emit(Reply::NullArray, out);
@@ -296,41 +303,40 @@ impl Session {
         let watches = std::mem::take(&mut self.watches);
         let (start, seed) = (self.db, self.random.u64(..));
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
-            let mut met = Met::default();
-            for watch in &watches {
-                let view = View::open(rows, watch.db, now_ms, 0)?;
-                let version = view.version(&watch.key).map_err(ReadError::of_unlimited)?;
-                met.take(&view);
-                if version != watch.version {
-                    return Ok((None, met));
+            let mut views = Views::new(rows, now_ms, seed, allowance);
+            for ((db, key), watched) in &watches {
+                match views.read(*db, |view| Ok(view.version(key)))? {
+                    Ok(version) if version == *watched => (),
+                    Ok(_) => return Ok((Err(Reply::NullArray), views.met)),
+                    Err(ReadError::Exceeded(_)) => return Ok((Err(TOO_MUCH_WATCHED), views.met)),
+                    Err(ReadError::Store(error)) => return Err(error),
                 }
             }
-            let mut view = View::open(rows, start, now_ms, seed)?.allowing(allowance);
+            let mut db = start;
             let mut replies = Vec::with_capacity(transaction.queue.len());
             for (Queued { spec, args, .. }, prepared) in transaction.queue.iter().zip(&prepared) {
                 replies.push(match (spec.kind, prepared) {
                     (Kind::Read(_), Err(reply)) => Some(reply.clone()),
-                    (Kind::Read(read), Ok(prepared)) if !prepared.is_empty() => {
-                        Some(run_read(read, &view, prepared)?)
+                    (Kind::Read(read), Ok(prepared)) => {
+                        let args = if prepared.is_empty() { args } else { prepared };
+                        Some(views.read(db, |view| run_read(read, view, args))?)
                     }
-                    (Kind::Read(read), _) => Some(run_read(read, &view, args)?),
                     (Kind::Connection(Connection::Select), _) => {
-                        if let Ok(db) = parse_db(&args[1]) {
-                            met.take(&view);
-                            let left = view.left();
-                            view = View::open(rows, db, now_ms, seed)?.allowing(left);
-                        }
+                        db = parse_db(&args[1]).unwrap_or(db);
                         None
                     }
                     _ => None,
                 });
+                // All of it will be read again: the rest would only hold the next entry up.
+                if allowance == BRIEF && views.met.exceeded == Some(Exceeded::Steps) {
+                    break;
+                }
             }
-            met.take(&view);
-            Ok((Some(replies), met))
+            Ok((Ok(replies), views.met))
         });
         match result {
-            Ok(None) => self.emit(Reply::NullArray, out),
-            Ok(Some(replies)) => {
+            Ok(Err(reply)) => self.emit(reply, out),
+            Ok(Ok(replies)) => {
                 let mut replied = transaction.queue.iter().zip(&replies);
                 let failed = replied.find_map(|(queued, reply)| {
                     let error = reply.as_ref().filter(|reply| matches!(reply, Reply::Error(_)));
@@ -375,6 +381,43 @@ impl Session {
         let key = transaction.queue.iter().find_map(Queued::first_key);
         let reply = self.refuse(refusal, key);
         self.emit(reply, out)
+    }
+}
+
+const TOO_MUCH_WATCHED: Reply =
+    Reply::Error(Cow::Borrowed("ERR the watched keys are too many, or too large"));
+
+/// The databases that an EXEC looks into, all at one moment and for one allowance.
+struct Views<'a> {
+    rows: &'a dyn Rows,
+    now_ms: u64,
+    seed: u64,
+    left: Allowance,
+    opened: BTreeMap<u8, View<'a>>,
+    met: Met,
+}
+
+impl<'a> Views<'a> {
+    fn new(rows: &'a dyn Rows, now_ms: u64, seed: u64, left: Allowance) -> Views<'a> {
+        Views { rows, now_ms, seed, left, opened: BTreeMap::new(), met: Met::default() }
+    }
+
+    fn read<T>(
+        &mut self,
+        db: u8,
+        read: impl FnOnce(&View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let view = match self.opened.entry(db) {
+            Entry::Occupied(opened) => opened.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(View::open(self.rows, db, self.now_ms, self.seed)?)
+            }
+        };
+        view.allow(self.left);
+        let result = read(view);
+        self.left = view.left();
+        self.met.take(view);
+        result
     }
 }
 

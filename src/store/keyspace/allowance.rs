@@ -25,6 +25,16 @@ pub enum Exceeded {
     ReplyBytes,
 }
 
+impl Exceeded {
+    /// What counts when both were exceeded: steps, because there may be more of them elsewhere.
+    pub fn and(self, other: Option<Exceeded>) -> Exceeded {
+        match (self, other) {
+            (Exceeded::ReplyBytes, Some(other)) => other,
+            (what, _) => what,
+        }
+    }
+}
+
 /// Why a read has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

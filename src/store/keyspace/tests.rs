@@ -143,3 +143,36 @@ fn the_index_follows_every_change_of_a_deadline() {
         assert_eq!(meta.databases[0].keys, 1);
     }
 }
+
+#[test]
+fn each_read_answers_for_what_it_costs_itself() {
+    let mut rows = Map::default();
+    change(&mut rows, 1, 10, |keyspace| set(keyspace, b"a", b"1", 0));
+    let view = View::open(&rows, 0, 10, 0).unwrap();
+    let view = view.allowing(Allowance { steps: 100, reply_bytes: 100 });
+    assert!(matches!(view.answer(1000), Err(ReadError::Exceeded(Exceeded::ReplyBytes))));
+    let scan = || view.scan(&KeyRange::all(), false, &mut |_, _, _| true);
+    assert!(matches!(scan(), Err(ReadError::Exceeded(Exceeded::ReplyBytes))));
+    assert_eq!(view.take_exceeded(), Some(Exceeded::ReplyBytes));
+    scan().unwrap();
+    assert_eq!(view.take_exceeded(), None);
+}
+
+#[test]
+fn steps_count_when_reply_bytes_are_exceeded_as_well() {
+    let mut rows = Map::default();
+    change(&mut rows, 1, 10, |keyspace| set(keyspace, b"a", b"1", 0));
+    let view = View::open(&rows, 0, 10, 0).unwrap();
+    let view = view.allowing(Allowance { steps: 1, reply_bytes: 1 });
+    for steps_first in [true, false] {
+        let spend = || assert!(view.spend(2).is_err());
+        if steps_first {
+            spend();
+        }
+        assert!(view.answer(1).is_err());
+        if !steps_first {
+            spend();
+        }
+        assert_eq!(view.take_exceeded(), Some(Exceeded::Steps), "{steps_first}");
+    }
+}

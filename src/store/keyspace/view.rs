@@ -67,8 +67,13 @@ impl<'a> View<'a> {
 
     /// The same for a reader that may cost so much.
     pub fn allowing(self, allowance: Allowance) -> View<'a> {
-        self.left.set(allowance);
+        self.allow(allowance);
         self
+    }
+
+    /// From now on the reader may cost so much.
+    pub fn allow(&self, allowance: Allowance) {
+        self.left.set(allowance);
     }
 
     /// What the reader may cost yet.
@@ -79,6 +84,12 @@ impl<'a> View<'a> {
     /// What a read would have cost too much of, if one did: its reply is then not to be used.
     pub fn exceeded(&self) -> Option<Exceeded> {
         self.exceeded.get()
+    }
+
+    /// The same, and the next read begins anew: it answers for what itself costs, not for what the
+    /// one before it did.
+    pub fn take_exceeded(&self) -> Option<Exceeded> {
+        self.exceeded.take()
     }
 
     /// Takes steps off what is left.
@@ -111,6 +122,7 @@ impl<'a> View<'a> {
     }
 
     fn exceed(&self, what: Exceeded) -> ReadError {
+        let what = what.and(self.exceeded.get());
         self.exceeded.set(Some(what));
         ReadError::Exceeded(what)
     }
