@@ -189,9 +189,10 @@ impl Driver {
         self.proposals.expire(self.now_us);
         self.install_head_in_log();
         self.flush(environment);
+        // Before anything is stamped: after a pause the clock may have much to make up for.
+        self.keep_time(environment);
         self.propose(environment);
         self.dispatch(environment);
-        self.keep_time(environment);
         self.go_on_handing_over(environment);
         self.catch_up_again(environment);
         self.stop_if_asked(environment);
