@@ -1,5 +1,5 @@
 //! HELLO, and what INFO and others tell: the rest of INFO is in `report`, ROLE and INFO's
-//! replication in [`super::replication`].
+//! replication in `replication`.
 
 use resp::{Protocol, Reply};
 
