@@ -21,7 +21,7 @@ use crate::config::{Config, EngineKind};
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
-use crate::node::{Ended, Input, Mailbox, Node, NodeMessage, Outbox, Surroundings, clock};
+use crate::node::{Ended, Inbox, Input, Node, NodeMessage, Outbox, Surroundings, clock};
 use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
@@ -156,7 +156,8 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     let heads = opened.heads.clone();
     let running = Node::start(opened, surroundings).context("cannot start the node's threads")?;
     if !options.alone {
-        let peers = listen_to_peers(config, seat, incarnation, running.inbox()).await?;
+        let peers = listen_to_peers(config.clone(), seat, incarnation, running.inbox());
+        let peers = running.beside_driver().spawn(peers).await.context("cannot start peers")??;
         assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
     }
 
@@ -293,10 +294,10 @@ fn begin_again(options: &ServeOptions, above: Incarnation) -> anyhow::Result<Exi
 }
 
 async fn listen_to_peers(
-    config: &Config,
+    config: Config,
     seat: NodeId,
     incarnation: Incarnation,
-    inbox: Arc<Mailbox<Input>>,
+    inbox: Arc<Inbox>,
 ) -> anyhow::Result<Peers> {
     let address = &config.node(seat).peer;
     let listener = TcpListener::bind(address)

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 
 use super::environment::{Input, Submission};
 use super::handover::HandOverOrder;
-use super::mailbox::Mailbox;
+use super::inbox::Inbox;
 use super::refusal::Refusal;
 use super::status::Status;
 use crate::planted::{Bug, plants};
@@ -49,14 +49,14 @@ impl Published {
 #[derive(Clone)]
 pub struct Handle {
     published: Arc<Published>,
-    inbox: Arc<Mailbox<Input>>,
+    inbox: Arc<Inbox>,
     store: Store,
     clock: Clock,
 }
 
 impl Handle {
     /// A handle on the node whose driver reads that inbox and publishes here.
-    pub fn new(inbox: Arc<Mailbox<Input>>, store: Store, clock: Clock) -> Handle {
+    pub fn new(inbox: Arc<Inbox>, store: Store, clock: Clock) -> Handle {
         Handle { published: Arc::new(Published::new()), inbox, store, clock }
     }
 

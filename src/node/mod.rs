@@ -11,6 +11,7 @@ mod head_plan;
 pub mod heads;
 #[cfg(test)]
 mod heads_tests;
+mod inbox;
 mod mailbox;
 mod message;
 mod proposals;
@@ -25,7 +26,7 @@ pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
 pub use handle::Handle;
 pub use handover::{HandOverOrder, HandOverState};
-pub use mailbox::Mailbox;
+pub use inbox::Inbox;
 pub use message::{HeadChunk, HeadName, NodeMessage};
 pub use proposals::answer_within_us;
 pub use refusal::Refusal;

@@ -2,7 +2,7 @@
 //!
 //! | thread | does | is told by | tells the driver |
 //! |---|---|---|---|
-//! | driver | [`Driver::step`] | its mailbox | |
+//! | driver | [`Driver::step`], and what the other nodes send and get | its inbox | |
 //! | log | append, sync (one for all that gathered), collapse | `LogJob` | `Saved`, `Collapsed` |
 //! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
 //! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
@@ -18,12 +18,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::applier::{Applier, Frozen};
 use super::clock;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
 use super::handle::Handle;
 use super::heads::{HeadDirectory, HeadFileError};
+use super::inbox::Inbox;
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
 use super::recovery::OpenedNode;
@@ -108,7 +111,7 @@ pub enum Ended {
 /// What all threads share.
 #[derive(Clone)]
 struct Common {
-    inbox: Arc<Mailbox<Input>>,
+    inbox: Arc<Inbox>,
     log_jobs: Arc<Mailbox<LogJob>>,
     store_jobs: Arc<Mailbox<StoreJob>>,
     read_jobs: Arc<Mailbox<ReadJob>>,
@@ -135,6 +138,11 @@ pub struct Node {
     handle: Handle,
     common: Common,
     driver: JoinHandle<Ended>,
+    /// Of the driver's thread, see [`Node::beside_driver`].
+    beside_driver: tokio::runtime::Handle,
+    has_ended: Arc<AtomicBool>,
+    /// The driver's thread goes on for those beside the driver until this is told.
+    may_go: Arc<Notify>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -193,10 +201,19 @@ impl Node {
             master: None,
             master_changed: surroundings.master_changed,
         };
-        let driver = thread::Builder::new()
-            .name("driver".to_string())
-            .spawn(move || run_driver(Driver::new(start), &mut world))?;
-        Ok(Node { handle, common, driver, workers })
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let beside_driver = runtime.handle().clone();
+        let (has_ended, may_go) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
+        let (ended, gone) = (has_ended.clone(), may_go.clone());
+        let driver = thread::Builder::new().name("driver".to_string()).spawn(move || {
+            runtime.block_on(async {
+                let how = run_driver(Driver::new(start), &mut world).await;
+                ended.store(true, Ordering::SeqCst);
+                gone.notified().await;
+                how
+            })
+        })?;
+        Ok(Node { handle, common, driver, beside_driver, has_ended, may_go, workers })
     }
 
     /// For the connections of clients.
@@ -204,8 +221,14 @@ impl Node {
         &self.handle
     }
 
+    /// Tokio on the driver's thread, for the connections to the other nodes and nothing else: a
+    /// message then costs no change of threads. It goes on until [`Node::join`].
+    pub fn beside_driver(&self) -> &tokio::runtime::Handle {
+        &self.beside_driver
+    }
+
     /// Where messages from other nodes go.
-    pub fn inbox(&self) -> Arc<Mailbox<Input>> {
+    pub fn inbox(&self) -> Arc<Inbox> {
         self.common.inbox.clone()
     }
 
@@ -216,11 +239,12 @@ impl Node {
 
     /// Whether the driver has ended.
     pub fn has_ended(&self) -> bool {
-        self.driver.is_finished()
+        self.has_ended.load(Ordering::SeqCst)
     }
 
     /// Waits for the driver's end, then stops the other threads and closes the store.
     pub fn join(self) -> Ended {
+        self.may_go.notify_one();
         let ended = self.driver.join().expect("a panic ends the process");
         self.common.stopping.store(true, Ordering::SeqCst);
         // What was handed out is still done: the log first, since the store may not pass it.
@@ -239,13 +263,13 @@ impl Node {
     }
 }
 
-fn run_driver(driver: Driver, world: &mut World) -> Ended {
+async fn run_driver(driver: Driver, world: &mut World) -> Ended {
     let mut inputs = Vec::new();
-    let ended = drive(driver, &mut inputs, world);
-    // What came after the last step was not proposed; what still comes finds the mailbox closed.
+    let ended = drive(driver, &mut inputs, world).await;
+    // What came after the last step was not proposed; what still comes finds the inbox closed.
     world.common.inbox.close();
     inputs.clear();
-    world.common.inbox.take(&mut inputs, Some(Duration::ZERO));
+    world.common.inbox.take(&mut inputs);
     for input in inputs {
         if let Input::Submission(submission) = input {
             (submission.respond)(Err(Refusal::TryAgain("the master hands over")));
@@ -254,9 +278,10 @@ fn run_driver(driver: Driver, world: &mut World) -> Ended {
     ended
 }
 
-fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -> Ended {
-    let tick_us = driver.tick_every_us();
-    let mut tick_at_us = clock::boot_us();
+async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -> Ended {
+    let mut tick = tokio::time::interval(Duration::from_micros(driver.tick_every_us()));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let inbox = world.common.inbox.clone();
     loop {
         driver.step(clock::boot_us(), inputs.drain(..), world);
         if let Some(above) = driver.outlived() {
@@ -265,12 +290,12 @@ fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -> Ende
         if driver.stopped() {
             return Ended::Stopped;
         }
-        let now_us = clock::boot_us();
-        if now_us >= tick_at_us {
-            tick_at_us = now_us + tick_us;
+        tokio::select! {
+            biased;
+            () = inbox.wait() => {}
+            _ = tick.tick() => {}
         }
-        let patience = Duration::from_micros(tick_at_us - now_us);
-        world.common.inbox.take(inputs, Some(patience));
+        inbox.take(inputs);
     }
 }
 
