@@ -204,6 +204,15 @@ impl Driver {
         (self.settings.lease_us / 50).clamp(1_000, 10_000)
     }
 
+    /// Whether something goes on as soon as more is applied, not only at the next step.
+    pub fn awaits_applied(&self) -> bool {
+        let unapplied = self.replica.last().index.0 - self.applied.index.0;
+        let behind =
+            self.dispatched < self.replica.chosen() || unapplied >= UNAPPLIED_ENTRIES_MAX / 2;
+        let becomes_master = self.lead.is_some() && !self.established();
+        behind || becomes_master || self.stopping() || self.hand_over.is_some()
+    }
+
     /// A planned stop is complete: nothing is led and nothing pending.
     pub fn stopped(&self) -> bool {
         self.handed_over

@@ -16,6 +16,8 @@ pub struct Inbox {
 #[derive(Default)]
 struct Letters {
     queue: Vec<Input>,
+    /// Some of it was pushed, not left.
+    hurry: bool,
     closed: bool,
 }
 
@@ -28,16 +30,24 @@ impl Inbox {
         }
         letters.queue.push(input);
         // Whoever was first has told the driver already.
-        let is_first = letters.queue.len() == 1;
+        let is_first = !std::mem::replace(&mut letters.hurry, true);
         drop(letters);
         if is_first {
             self.arrived.notify_one();
         }
     }
 
-    /// Waits until something is there. Cancel safe.
+    /// Adds one for which it is early enough when the driver steps anyway.
+    pub fn leave(&self, input: Input) {
+        let mut letters = self.letters.lock();
+        if !letters.closed {
+            letters.queue.push(input);
+        }
+    }
+
+    /// Waits until something was pushed. Cancel safe.
     pub async fn wait(&self) {
-        while self.letters.lock().queue.is_empty() {
+        while !self.letters.lock().hurry {
             self.arrived.notified().await;
         }
     }
@@ -45,7 +55,9 @@ impl Inbox {
     /// Swaps all that is there into `into`, which must be empty.
     pub fn take(&self, into: &mut Vec<Input>) {
         assert!(into.is_empty(), "{} inputs were not read", into.len());
-        std::mem::swap(&mut self.letters.lock().queue, into);
+        let mut letters = self.letters.lock();
+        letters.hurry = false;
+        std::mem::swap(&mut letters.queue, into);
     }
 
     /// Nothing more is taken in; what is there can still be taken out.

@@ -119,6 +119,8 @@ struct Common {
     stopping: Arc<AtomicBool>,
     /// The store's memory is full.
     over_bound: Arc<AtomicBool>,
+    /// The driver goes on only when more is applied.
+    applied_is_awaited: Arc<AtomicBool>,
     /// The log is synced up to here; what the store may drain.
     log_synced: Arc<AtomicU64>,
     store: Store,
@@ -161,6 +163,7 @@ impl Node {
             frozen: Arc::default(),
             stopping: Arc::default(),
             over_bound: Arc::default(),
+            applied_is_awaited: Arc::new(AtomicBool::new(true)),
             log_synced: Arc::new(AtomicU64::new(start.recovered.last.0)),
             store: store.clone(),
             heads,
@@ -284,6 +287,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
     let inbox = world.common.inbox.clone();
     loop {
         driver.step(clock::boot_us(), inputs.drain(..), world);
+        world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
         if let Some(above) = driver.outlived() {
             return Ended::Outlived(above);
         }
@@ -375,7 +379,12 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
         common.frozen.replace(frozen);
     }
     common.note_memory();
-    common.inbox.push(Input::Applied(applier.applied()));
+    let applied = Input::Applied(applier.applied());
+    match common.applied_is_awaited.load(Ordering::SeqCst) {
+        true => common.inbox.push(applied),
+        // To wake the driver for it would cost more than the whole entry.
+        false => common.inbox.leave(applied),
+    }
     Ok(())
 }
 

@@ -6,13 +6,16 @@
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest payload, in bytes.
 pub const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
 
 pub(super) const HEADER_BYTES: usize = 8;
+
+/// Payloads up to here are copied out of the buffer.
+const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// How much is asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
@@ -47,10 +50,15 @@ pub(super) fn take_frame(buffer: &mut BytesMut, bytes_max: usize) -> io::Result<
     if buffer.len() < HEADER_BYTES + length {
         return Ok(None);
     }
-    let payload = buffer.split_to(HEADER_BYTES + length).freeze().slice(HEADER_BYTES..);
-    if crc32c::crc32c(&payload) != checksum {
+    if crc32c::crc32c(&buffer[HEADER_BYTES..HEADER_BYTES + length]) != checksum {
         return Err(invalid("a frame with a wrong checksum".to_owned()));
     }
+    if length > COPY_BYTES_MAX {
+        return Ok(Some(buffer.split_to(HEADER_BYTES + length).freeze().slice(HEADER_BYTES..)));
+    }
+    // Cut out of it, one small entry would keep the whole buffer, and each read need a new one.
+    let payload = Bytes::copy_from_slice(&buffer[HEADER_BYTES..HEADER_BYTES + length]);
+    buffer.advance(HEADER_BYTES + length);
     Ok(Some(payload))
 }
 

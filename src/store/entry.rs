@@ -72,7 +72,7 @@ impl Rows for EntryRows {
         }
         // Recursive, because a visitor of `scan` may read: waiting behind a waiting writer there
         // would wait for ever.
-        self.shared.get(&self.shared.layers.read_recursive(), row)
+        self.shared.get_to_change(&self.shared.layers.read_recursive(), row)
     }
 
     fn scan(

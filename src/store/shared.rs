@@ -99,18 +99,40 @@ pub(super) struct Shared {
 impl Shared {
     /// The visible value of a row.
     pub fn get(&self, layers: &Layers, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if !layers.ready {
-            return Err(StoreError::Replaced);
-        }
-        if let Some(value) = layers.get(row)? {
-            return Ok(value);
-        }
-        if let Some(value) = self.cache.as_ref().and_then(|cache| cache.get(row)) {
+        if let Some(value) = self.get_from_memory(layers, row)? {
             return Ok(value);
         }
         let value = self.get_from_engine(row)?;
         self.remember(Bytes::copy_from_slice(row), value.clone());
         Ok(value)
+    }
+
+    /// The visible value, unless only the engine knows it.
+    fn get_from_memory(
+        &self,
+        layers: &Layers,
+        row: &[u8],
+    ) -> Result<Option<Option<Bytes>>, StoreError> {
+        if !layers.ready {
+            return Err(StoreError::Replaced);
+        }
+        match layers.get(row)? {
+            Some(value) => Ok(Some(value)),
+            None => Ok(self.cache.as_ref().and_then(|cache| cache.get(row))),
+        }
+    }
+
+    /// The same for who is about to change the row: then a layer will hold it, and to remember what
+    /// it was would only take another row's place.
+    pub fn get_to_change(
+        &self,
+        layers: &Layers,
+        row: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.get_from_memory(layers, row)? {
+            Some(value) => Ok(value),
+            None => self.get_from_engine(row),
+        }
     }
 
     /// The engine's value of a row.
