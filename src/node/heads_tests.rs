@@ -30,7 +30,7 @@ fn frozen() -> Frozen {
     rows.commit(1);
     let ballot = Ballot { round: 1, node: NodeId(0), incarnation: Incarnation(1) };
     let entry = Entry { index: Index(1), ballot, value: Value::Establish { members: Vec::new() } };
-    Frozen { entry, stamp_ms: 0, view: store.freeze() }
+    Frozen { entry, stamp_ms: 0, changes: 0, view: store.freeze() }
 }
 
 /// The simulator found it: the log was reset to a head that was fetched but whose name was not on

@@ -85,6 +85,9 @@ impl Session {
             // Taken before, unless in a transaction; there DEBUG is refused and SAVE not queued.
             Server::Debug => Err(Reply::error("ERR DEBUG is not allowed in transactions")),
             Server::Save => Err(Reply::error("ERR Command not allowed inside a transaction")),
+            Server::Monitor => {
+                Err(Reply::error("ERR MONITOR isn't allowed for DENY BLOCKING client"))
+            }
             Server::LastSave => Ok(Reply::Integer((backend.info().head_stamp_ms / 1000) as i64)),
             Server::Latency => self.latency(args),
             Server::Lolwut => lolwut(args),
