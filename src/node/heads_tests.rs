@@ -61,3 +61,19 @@ fn a_head_that_was_found_at_the_start_survives_a_power_cut() {
     }
     assert!(found_after_a_restart > 0, "no step stopped between the name and its sync");
 }
+
+#[test]
+fn a_head_that_finds_no_room_is_told_of_until_one_is_written() {
+    let disk = SimulatedDisk::new(1);
+    let heads = open(&disk);
+    assert!(!heads.last_failed());
+    disk.set_capacity(Some(0));
+    assert!(heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).is_err());
+    assert!(heads.last_failed() && heads.saved_changes() == 0);
+    // One that was only stopped changes nothing.
+    disk.set_capacity(None);
+    assert!(heads.write(&frozen(), |_| false).is_err());
+    assert!(heads.last_failed());
+    heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).unwrap();
+    assert!(!heads.last_failed() && heads.saved_changes() == 7);
+}

@@ -490,6 +490,7 @@ fn run_drain(common: &Common) {
             // While the engine takes a batch it answers no read, and one batch after the other would
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
+                common.store.note_step(began.elapsed().as_micros() as u64);
                 if !common.store.is_filling() {
                     thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
                 }

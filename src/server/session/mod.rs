@@ -22,7 +22,9 @@ mod monitor;
 mod outcomes;
 mod read;
 mod replies;
+mod saving;
 mod transaction;
+mod users;
 mod waiting;
 mod write;
 
@@ -136,7 +138,7 @@ pub struct Session {
     /// DEBUG SLEEP
     sleep: Option<Sleep>,
     /// SAVE
-    saving: Option<administration::Saving>,
+    saving: Option<saving::Saving>,
     account: Account,
     /// MONITOR
     monitor: Option<Monitor>,
