@@ -91,6 +91,10 @@ pub enum Bug {
     FailedSyncRetried,
     /// SCAN goes on from a cursor of another node.
     CursorOfAnotherNode,
+    /// A large range that is deleted also hides keys that were set in it afterwards.
+    RemovalHidesNewerKeys,
+    /// Each step of a large range's removal leaves one row behind, which comes back at its end.
+    RemovalSkipsRows,
 }
 
 #[cfg(feature = "planted-bugs")]

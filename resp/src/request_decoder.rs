@@ -198,6 +198,16 @@ impl RequestDecoder {
         }
     }
 
+    /// How many bytes are known to be still to come for the argument at hand; 0: none is announced.
+    pub fn missing_bytes(&self, buffer: &BytesMut) -> usize {
+        match self.expect {
+            Expect::Argument { length, .. } => {
+                (self.position + length + 2).saturating_sub(buffer.len())
+            }
+            Expect::Start | Expect::Length { .. } => 0,
+        }
+    }
+
     /// `*3\r\n`. False: more bytes are needed.
     fn decode_count(&mut self, buffer: &mut BytesMut) -> Result<bool, DecodeError> {
         let too_big = DecodeError::CountLineTooBig;

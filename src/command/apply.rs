@@ -41,6 +41,8 @@ pub struct Applied {
     pub earliest_deadline_ms: Option<u64>,
     /// Keys deleted because their deadline had passed.
     pub expired_keys: usize,
+    /// Changes made to keys otherwise.
+    pub changes: u64,
 }
 
 /// The entry cannot be applied. Ends the node.
@@ -103,6 +105,7 @@ pub fn apply_batch(
             }
         });
     }
+    let changes = applying.keyspace.changes();
     let meta = applying.keyspace.finish();
     Ok(Applied {
         replies,
@@ -110,6 +113,7 @@ pub fn apply_batch(
         stamp_ms: meta.clock_ms,
         earliest_deadline_ms: meta.earliest_deadline_ms(),
         expired_keys,
+        changes,
     })
 }
 

@@ -28,20 +28,18 @@ pub static COMMANDS: &[Spec] = &[Spec {
 pub static SUBCOMMANDS: &[Subcommand] =
     &[("encoding", 3), ("freq", 3), ("help", 2), ("idletime", 3), ("refcount", 3)];
 
-const HELP: [&str; 13] = [
+const HELP: [&str; 11] = [
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
+    "    Answer how Redis would keep the value at <key> if it were set now.",
     "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
+    "    Fail: how often a key is used is not counted.",
     "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
+    "    Answer 0: reads leave no trace.",
     "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
+    "    Answer 1: no value is shared.",
+    "HELP",
+    "    Print this help.",
 ];
 
 /// Longest string that Redis keeps beside its object.
@@ -81,7 +79,5 @@ pub fn encoding(stored: &Stored) -> &'static str {
 }
 
 fn help() -> Reply {
-    let more = ["HELP", "    Print this help."];
-    let line = |line: &&'static str| Reply::Simple((*line).into());
-    Reply::Array(HELP.iter().chain(&more).map(line).collect())
+    Reply::Array(HELP.iter().map(|line| Reply::Simple((*line).into())).collect())
 }

@@ -17,6 +17,7 @@ pub enum Server {
     Lolwut,
     Memory,
     Module,
+    Monitor,
     Save,
     Shutdown,
     Slowlog,
@@ -149,6 +150,14 @@ pub static COMMANDS: &[Spec] = &[
     ),
     row("memory", -2, Server::Memory, &[], "4.0.0", "Answers what uses memory."),
     row("module", -2, Server::Module, &[], "4.0.0", "Answers that there are no modules."),
+    row(
+        "monitor",
+        1,
+        Server::Monitor,
+        &["admin", "noscript", "loading", "stale"],
+        "1.0.0",
+        "Sends a line for each command that this node's clients run, from now on.",
+    ),
     row(
         "save",
         1,

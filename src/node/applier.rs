@@ -25,6 +25,8 @@ pub struct Frozen {
     pub entry: Entry,
     /// The log's clock there.
     pub stamp_ms: u64,
+    /// Changes made to keys since the node began.
+    pub changes: u64,
     /// All rows as they were then.
     pub view: FrozenView,
 }
@@ -65,7 +67,9 @@ impl Applier {
             stamp_ms: meta.clock_ms,
             earliest_deadline_ms: meta.earliest_deadline_ms(),
             expired_keys: self.applied.expired_keys,
+            changes: self.applied.changes,
         };
+        heads.note_saved(self.applied.changes);
         Ok(Some((&head).into()))
     }
 
@@ -87,7 +91,8 @@ impl Applier {
             answer(replies, waiters);
             if head_requested {
                 let view = self.store.freeze();
-                frozen.push(Frozen { entry, stamp_ms: self.applied.stamp_ms, view });
+                let Applied { stamp_ms, changes, .. } = self.applied;
+                frozen.push(Frozen { entry, stamp_ms, changes, view });
             }
         }
         Ok(frozen)
@@ -106,6 +111,7 @@ impl Applier {
                 self.applied.stamp_ms = done.stamp_ms;
                 self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
                 self.applied.expired_keys += done.expired_keys as u64;
+                self.applied.changes += done.changes;
                 (done.replies, done.head_requested)
             }
             Value::Establish { members } => {

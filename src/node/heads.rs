@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -94,6 +94,10 @@ pub struct HeadDirectory {
     /// Oldest first.
     heads: Arc<Mutex<Vec<HeadInfo>>>,
     writing: Arc<AtomicBool>,
+    /// The last one that was begun could not be written.
+    failed: Arc<AtomicBool>,
+    /// Changes since the node began that the newest head has.
+    saved: Arc<AtomicU64>,
 }
 
 impl HeadDirectory {
@@ -116,6 +120,8 @@ impl HeadDirectory {
             cluster_id: cluster_id.to_string(),
             heads: Arc::default(),
             writing: Arc::default(),
+            failed: Arc::default(),
+            saved: Arc::default(),
         };
         let mut heads = Vec::new();
         for name in this.disk.list(directory).map_err(at)? {
@@ -150,6 +156,22 @@ impl HeadDirectory {
         self.writing.load(Ordering::Relaxed)
     }
 
+    /// Whether the last one that was begun could not be written, for want of room. A head that came
+    /// from another node in between, or a stop, is no failure.
+    pub fn last_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How many changes since the node began the newest head has.
+    pub fn saved_changes(&self) -> u64 {
+        self.saved.load(Ordering::Relaxed)
+    }
+
+    /// See [`HeadDirectory::saved_changes`].
+    pub(super) fn note_saved(&self, changes: u64) {
+        self.saved.store(changes, Ordering::Relaxed);
+    }
+
     /// Bytes of all heads.
     pub fn bytes_on_disk(&self) -> u64 {
         self.heads.lock().iter().map(|head| head.size_bytes).sum()
@@ -164,6 +186,13 @@ impl HeadDirectory {
     ) -> Result<HeadInfo, HeadFileError> {
         self.writing.store(true, Ordering::Relaxed);
         let written = self.try_write(frozen, pace);
+        match &written {
+            Err(HeadFileError::Stopped | HeadFileError::Store(StoreError::Replaced)) => (),
+            written => self.failed.store(written.is_err(), Ordering::Relaxed),
+        }
+        if written.is_ok() {
+            self.note_saved(frozen.changes);
+        }
         self.writing.store(false, Ordering::Relaxed);
         if written.as_ref().is_err_and(HeadFileError::is_full_disk) {
             self.remove_if_there(&self.directory.join(WRITING))?;

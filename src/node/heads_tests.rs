@@ -30,7 +30,7 @@ fn frozen() -> Frozen {
     rows.commit(1);
     let ballot = Ballot { round: 1, node: NodeId(0), incarnation: Incarnation(1) };
     let entry = Entry { index: Index(1), ballot, value: Value::Establish { members: Vec::new() } };
-    Frozen { entry, stamp_ms: 0, view: store.freeze() }
+    Frozen { entry, stamp_ms: 0, changes: 0, view: store.freeze() }
 }
 
 /// The simulator found it: the log was reset to a head that was fetched but whose name was not on
@@ -60,4 +60,20 @@ fn a_head_that_was_found_at_the_start_survives_a_power_cut() {
         }
     }
     assert!(found_after_a_restart > 0, "no step stopped between the name and its sync");
+}
+
+#[test]
+fn a_head_that_finds_no_room_is_told_of_until_one_is_written() {
+    let disk = SimulatedDisk::new(1);
+    let heads = open(&disk);
+    assert!(!heads.last_failed());
+    disk.set_capacity(Some(0));
+    assert!(heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).is_err());
+    assert!(heads.last_failed() && heads.saved_changes() == 0);
+    // One that was only stopped changes nothing.
+    disk.set_capacity(None);
+    assert!(heads.write(&frozen(), |_| false).is_err());
+    assert!(heads.last_failed());
+    heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).unwrap();
+    assert!(!heads.last_failed() && heads.saved_changes() == 7);
 }

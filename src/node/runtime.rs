@@ -53,6 +53,22 @@ const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
 const HEAD_PIECE_BYTES: u64 = 4 << 20;
 
+/// What takes longer is told at the level `debug`, under [`SLOW_TARGET`].
+const SLOW: Duration = Duration::from_millis(50);
+/// `--log arakoon::slow=debug` tells what clients waited for: the disk, the store, or the machine.
+const SLOW_TARGET: &str = "arakoon::slow";
+
+/// Does a piece of work, and tells if it was slow.
+fn timed<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    let began = std::time::Instant::now();
+    let result = work();
+    let took = began.elapsed();
+    if took >= SLOW {
+        tracing::debug!(target: SLOW_TARGET, ms = took.as_millis() as u64, "{what}");
+    }
+    result
+}
+
 /// Sends messages to other nodes; the real one is `peers::Peers`.
 pub trait Outbox: Send {
     /// Sends, perhaps in vain; never waits.
@@ -325,8 +341,8 @@ fn run_log(mut log: TransactionLog, common: &Common, keep_bytes: u64) {
 
 fn save(log: &mut TransactionLog, saves: &[Save], common: &Common) -> Result<(), LogError> {
     let Some(last) = saves.last() else { return Ok(()) };
-    log.append_all(saves)?;
-    log.sync()?;
+    timed("the log's write", || log.append_all(saves))?;
+    timed("the log's sync", || log.sync())?;
     common.log_synced.store(log.last().index.0, Ordering::SeqCst);
     common.inbox.push(Input::Saved(last.id));
     Ok(())
@@ -374,7 +390,8 @@ fn run_apply(mut applier: Applier, common: &Common) {
 }
 
 fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), String> {
-    for frozen in applier.apply(job).map_err(|error| error.to_string())? {
+    let applied = timed("applying", || applier.apply(job));
+    for frozen in applied.map_err(|error| error.to_string())? {
         // One that waits would keep its layers in memory, and be thrown away unread.
         common.frozen.replace(frozen);
     }
@@ -493,11 +510,12 @@ fn run_drain(common: &Common) {
         }
         common.note_memory();
         let began = std::time::Instant::now();
-        let result = common.store.drain_step(synced_log).and_then(|progress| {
+        let drained = timed("a step of draining", || common.store.drain_step(synced_log));
+        let result = drained.and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
                 synced_at = std::time::Instant::now();
                 if common.store.drained() > common.store.synced() {
-                    common.store.sync()?;
+                    timed("the store's sync", || common.store.sync())?;
                 }
             }
             Ok(progress)
@@ -506,6 +524,7 @@ fn run_drain(common: &Common) {
             // While the engine takes a batch it answers no read, and one batch after the other would
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
+                common.store.note_step(began.elapsed().as_micros() as u64);
                 if !common.store.is_filling() {
                     thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
                 }

@@ -75,6 +75,8 @@ pub struct Status {
     pub durable: Index,
     /// Keys deleted here since the node began because their deadline had passed.
     pub expired_keys: u64,
+    /// Changes made to keys otherwise since the node began.
+    pub changes: u64,
     /// Chosen up to here.
     pub chosen: Index,
     /// Applied up to here.

@@ -156,6 +156,10 @@ pub struct NodeInfo {
     pub head_stamp_ms: u64,
     /// A head is being written.
     pub head_in_progress: bool,
+    /// Changes to keys that the newest head does not have; since the node began when it wrote none.
+    pub changes_since_head: u64,
+    /// The last head that this node began could not be written.
+    pub head_failed: bool,
     /// Keys that were deleted because their deadline had passed, since the process began.
     pub expired_keys: u64,
     /// What is left of the master's lease, in ms.

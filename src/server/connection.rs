@@ -3,7 +3,8 @@
 //! Works in turns: decode what has arrived, let the handler answer, write all its replies at once,
 //! read again. Invariants: replies leave in the order of the requests; while replies cannot be
 //! written nothing more is handled, so a client that does not read costs one turn's output; an
-//! idle connection keeps a few kilobytes; a request is dropped only with the whole connection.
+//! idle connection keeps a few kilobytes, and soon nothing; a request is dropped only with the whole
+//! connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,10 +20,14 @@ use super::limits::ConnectionLimits;
 use super::registry::Registration;
 use super::strangers::Stranger;
 
-/// The room for reading, and for replies, that an idle connection keeps.
+/// The room for replies that an idle connection keeps.
 const KEPT_BYTES: usize = 4 * 1024;
-/// The most that is read at once.
+/// The least room for reading, until the connection is told to rest.
+const READ_BYTES_MIN: usize = 16 * 1024;
+/// The most room for reading, unless it is known how much comes.
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// The most room that is made ahead for an argument that has been announced.
+const ANNOUNCED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// While the handler waits, this much is read ahead; it is how a lost client is noticed.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// The most requests of one turn.
@@ -126,6 +131,12 @@ pub struct Connection<H> {
     out: BytesMut,
     /// How much to ask for in the next read.
     read_bytes: usize,
+    /// The buffer has room for an argument that was announced.
+    announced: bool,
+    /// What the requests of this turn took in the buffer.
+    decoded_bytes: usize,
+    /// The client has been silent: no room is kept for what it may say.
+    resting: bool,
     sending: Sending,
     /// Nothing of what came was looked at yet.
     fresh: bool,
@@ -149,7 +160,10 @@ impl<H: ConnectionHandler> Connection<H> {
             buffer: BytesMut::new(),
             requests: VecDeque::new(),
             out: BytesMut::new(),
-            read_bytes: KEPT_BYTES,
+            read_bytes: READ_BYTES_MIN,
+            announced: false,
+            decoded_bytes: 0,
+            resting: false,
             sending: Sending::Open,
             fresh: true,
             undecodable: None,
@@ -179,6 +193,7 @@ impl<H: ConnectionHandler> Connection<H> {
         if self.registration.client().take_call() {
             self.handler.deliver(&mut self.out);
             self.write().await?;
+            self.resting |= self.registration.client().take_rest();
         }
         if self.registration.client().must_finish() {
             return Err(End::Orderly);
@@ -200,7 +215,9 @@ impl<H: ConnectionHandler> Connection<H> {
                 (None, Sending::Open) => self.wait_for_bytes().await,
             };
         }
+        self.resting = false;
         self.registration.client().touch();
+        self.tell_input();
         self.handle().await
     }
 
@@ -213,6 +230,7 @@ impl<H: ConnectionHandler> Connection<H> {
             return self.turn_away(stranger);
         }
         let mut bytes = 0;
+        let before = self.buffer.len();
         while self.undecodable.is_none()
             && self.requests.len() < TURN_REQUESTS
             && bytes < TURN_BYTES
@@ -225,10 +243,18 @@ impl<H: ConnectionHandler> Connection<H> {
                         self.requests.push_back(request);
                     }
                 },
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => self.undecodable = Some(Undecodable::Malformed(error)),
             }
         }
+        self.decoded_bytes += before - self.buffer.len();
+    }
+
+    /// For CLIENT LIST.
+    fn tell_input(&self) {
+        let received = self.decoded_bytes + self.buffer.len();
+        let room = self.buffer.capacity() - self.buffer.len();
+        self.registration.client().set_input_bytes(received, room);
     }
 
     fn turn_away(&mut self, stranger: Stranger) {
@@ -246,6 +272,7 @@ impl<H: ConnectionHandler> Connection<H> {
                 Step::Idle => {
                     if self.requests.is_empty() {
                         self.requests.shrink_to(16);
+                        self.decoded_bytes = 0;
                     }
                     return Ok(());
                 }
@@ -287,11 +314,19 @@ impl<H: ConnectionHandler> Connection<H> {
     }
 
     async fn wait_for_bytes(&mut self) -> Result<(), End> {
-        if self.buffer.is_empty() && self.read_bytes > KEPT_BYTES {
-            self.read_bytes = KEPT_BYTES;
+        if self.resting {
+            return self.rest().await;
+        }
+        let roomy = self.announced || self.read_bytes > READ_BYTES_MIN;
+        if self.buffer.is_empty() && roomy {
+            (self.read_bytes, self.announced) = (READ_BYTES_MIN, false);
             self.buffer = BytesMut::new();
         }
-        self.buffer.reserve(self.read_bytes);
+        // An argument that was announced is not copied from one buffer to the next as it grows.
+        let announced = self.decoder.missing_bytes(&self.buffer).min(ANNOUNCED_BYTES_MAX);
+        self.announced |= announced > self.read_bytes;
+        self.buffer.reserve(self.read_bytes.max(announced));
+        self.tell_input();
         // Not `readable` and a try: after a short read this one knows that there is no more, and
         // the wait for the next request begins without asking the kernel again.
         let count = tokio::select! {
@@ -304,8 +339,27 @@ impl<H: ConnectionHandler> Connection<H> {
         Ok(())
     }
 
+    /// Waits without any room for what is to come.
+    async fn rest(&mut self) -> Result<(), End> {
+        self.buffer = BytesMut::from(&self.buffer[..]);
+        (self.read_bytes, self.announced) = (READ_BYTES_MIN, false);
+        self.tell_input();
+        tokio::select! {
+            biased;
+            readable = self.stream.readable() => readable?,
+            () = self.registration.client().told() => return Ok(()),
+        }
+        self.resting = false;
+        self.read()?;
+        Ok(())
+    }
+
     fn took(&mut self, count: usize) {
         self.handler.on_read(count);
+        if self.buffer.len() > count {
+            // A request that comes in pieces: the client is busy saying it.
+            self.registration.client().touch();
+        }
         if count == 0 {
             self.sending = Sending::Closed(Instant::now());
         } else if count >= self.read_bytes {

@@ -307,3 +307,33 @@ async fn quitting_closes_after_the_reply() {
     assert_eq!(client.next().await, Some(Reply::OK));
     assert_eq!(client.next().await, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_keeps_no_room_and_an_announced_argument_finds_it() {
+    let server = start(ConnectionLimits::default()).await;
+    let mut client = TestClient::connect(&server).await;
+    client.send(&[b"ECHO", b"x"]).await;
+    assert_eq!(client.next().await, Some(Reply::bulk("x")));
+    let known = server.listener.registry().list().remove(0);
+    wait_for(|| matches!(known.input_bytes(), (0, 16_384..32_768))).await;
+    known.rest();
+    wait_for(|| known.input_bytes() == (0, 0)).await;
+    client.send(&[b"ECHO", b"y"]).await;
+    assert_eq!(client.next().await, Some(Reply::bulk("y")));
+
+    let start = b"*2\r\n$4\r\nECHO\r\n$1000000\r\nabc";
+    client.stream.write_all(start).await.expect("sent");
+    wait_for(|| {
+        let (received, room) = known.input_bytes();
+        received == start.len() && received + room >= 1_000_000
+    })
+    .await;
+    known.rest();
+    wait_for(|| known.input_bytes() == (start.len(), 0)).await;
+    let rest = vec![b'd'; 1_000_000 - 3];
+    client.stream.write_all(&rest).await.expect("sent");
+    client.stream.write_all(b"\r\n").await.expect("sent");
+    let expected = [b"abc".to_vec(), rest].concat();
+    assert_eq!(client.next().await, Some(Reply::bulk(expected)));
+    wait_for(|| matches!(known.input_bytes(), (0, 16_384..32_768))).await;
+}

@@ -19,6 +19,7 @@ pub mod listener;
 pub mod loading;
 mod long_reads;
 pub mod masters;
+mod monitors;
 pub mod node;
 pub mod parameters;
 mod pause;

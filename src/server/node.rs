@@ -296,6 +296,10 @@ impl Backend for NodeBackend {
             head_index: status.head.map_or(0, |head| head.index.0),
             head_stamp_ms: head.map_or(0, |head| head.stamp_ms),
             head_in_progress: self.heads.as_ref().is_some_and(HeadDirectory::is_writing),
+            changes_since_head: status
+                .changes
+                .saturating_sub(self.heads.as_ref().map_or(0, HeadDirectory::saved_changes)),
+            head_failed: self.heads.as_ref().is_some_and(HeadDirectory::last_failed),
             expired_keys: status.expired_keys,
             lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
             read_only: status.updates_refused.as_ref().map(|refusal| match refusal {
@@ -512,7 +516,11 @@ impl ConnectionHandler for SessionHandler {
         out: &mut BytesMut,
     ) -> connection::Step<Ticket> {
         let step = self.session.handle(requests, out, &*self.backend);
-        self.client.set_readonly(self.session.is_read_only() || self.session.is_subscribed());
+        self.client.set_readonly(
+            self.session.is_read_only()
+                || self.session.is_subscribed()
+                || self.session.is_monitor(),
+        );
         match step {
             Step::Idle => connection::Step::Idle,
             Step::Close => connection::Step::Close,

@@ -28,6 +28,12 @@ pub struct Client {
     leaving: AtomicU8,
     /// Something waits for it that it did not ask for just now.
     called: AtomicBool,
+    /// Bytes received that are not handled yet.
+    received_bytes: AtomicUsize,
+    /// Room for more that is kept.
+    room_bytes: AtomicUsize,
+    /// Its connection shall keep no more room than it needs, until it says something.
+    told_to_rest: AtomicBool,
     told_to_leave: Notify,
 }
 
@@ -99,6 +105,28 @@ impl Client {
         self.called.load(Ordering::Relaxed) && self.called.swap(false, Ordering::SeqCst)
     }
 
+    /// Bytes received that are not handled yet, and the room for more.
+    pub fn input_bytes(&self) -> (usize, usize) {
+        (self.received_bytes.load(Ordering::Relaxed), self.room_bytes.load(Ordering::Relaxed))
+    }
+
+    /// See [`Client::input_bytes`]. Only the connection itself calls it.
+    pub(super) fn set_input_bytes(&self, received: usize, room: usize) {
+        self.received_bytes.store(received, Ordering::Relaxed);
+        self.room_bytes.store(room, Ordering::Relaxed);
+    }
+
+    /// Has its connection give back the room that it keeps for more bytes.
+    pub(super) fn rest(&self) {
+        self.told_to_rest.store(true, Ordering::SeqCst);
+        self.call();
+    }
+
+    /// Whether it was told to rest since last asked.
+    pub(super) fn take_rest(&self) -> bool {
+        self.told_to_rest.swap(false, Ordering::SeqCst)
+    }
+
     pub(super) fn must_finish(&self) -> bool {
         self.leaving.load(Ordering::SeqCst) >= FINISH
     }
@@ -166,6 +194,9 @@ impl ClientRegistry {
             readonly: AtomicBool::new(false),
             leaving: AtomicU8::new(STAY),
             called: AtomicBool::new(false),
+            received_bytes: AtomicUsize::new(0),
+            room_bytes: AtomicUsize::new(0),
+            told_to_rest: AtomicBool::new(false),
             told_to_leave: Notify::new(),
         });
         clients.insert(id, Arc::clone(&client));

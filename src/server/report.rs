@@ -177,21 +177,21 @@ fn memory(facts: &Facts, add: Add) {
     add("lazyfreed_objects", &0);
 }
 
-/// Heads stand for snapshots: an entry of the log is a change. The log stands for the file that
-/// every update is appended to.
+/// Heads stand for snapshots, the log for the file that every update is appended to.
 fn persistence(facts: &Facts, add: Add) {
     let node = facts.node;
+    let status = if node.head_failed { "err" } else { "ok" };
     add("loading", &0);
     add("async_loading", &0);
-    add("rdb_changes_since_last_save", &node.applied_index.saturating_sub(node.head_index));
+    add("rdb_changes_since_last_save", &node.changes_since_head);
     add("rdb_bgsave_in_progress", &u8::from(node.head_in_progress));
     add("rdb_last_save_time", &(node.head_stamp_ms / 1000));
-    add("rdb_last_bgsave_status", &"ok");
+    add("rdb_last_bgsave_status", &status);
     add("rdb_last_cow_size", &0);
     add("aof_enabled", &1);
     add("aof_rewrite_in_progress", &u8::from(node.head_in_progress));
     add("aof_rewrite_scheduled", &0);
-    add("aof_last_bgrewrite_status", &"ok");
+    add("aof_last_bgrewrite_status", &status);
     // A log that cannot be written ends the node.
     add("aof_last_write_status", &"ok");
     add("aof_last_cow_size", &0);

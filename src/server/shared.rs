@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::counters::Counters;
 use super::cursors::Cursors;
 use super::latency::LatencyMonitor;
+use super::monitors::Monitors;
 use super::parameters::Parameters;
 use super::pause::Pause;
 use super::rates::{Rates, Totals};
@@ -35,6 +36,7 @@ pub struct Shared {
     clock_us: Clock,
     wall_ms: Clock,
     pub(super) pause: Pause,
+    pub(super) monitors: Arc<Monitors>,
     clients: Mutex<BTreeMap<u64, ClientInfo>>,
     clients_ever: AtomicU64,
     commands: AtomicU64,
@@ -65,6 +67,8 @@ pub struct ClientInfo {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// MONITOR.
+    pub monitors: bool,
     /// The socket, if there is one.
     pub(super) connection: Option<Arc<Client>>,
     pub(super) signals: Arc<Signals>,
@@ -106,6 +110,7 @@ impl Shared {
             clock_us: Box::new(|| 0),
             wall_ms: Box::new(|| 0),
             pause: Pause::default(),
+            monitors: Arc::default(),
             clients: Mutex::new(BTreeMap::new()),
             clients_ever: AtomicU64::new(0),
             commands: AtomicU64::new(0),
@@ -218,7 +223,11 @@ impl Shared {
         asking: (u64, &str),
     ) -> String {
         let clients = self.clients.lock();
-        let listed = clients.iter().filter(|(id, client)| filter(**id, client));
+        let goes = |id: u64, client: &ClientInfo| {
+            id != asking.0 && client.signals.killed.load(Ordering::SeqCst)
+        };
+        let listed =
+            clients.iter().filter(|(id, client)| filter(**id, client) && !goes(**id, client));
         let line = |(id, client): (&u64, &ClientInfo)| {
             client.line(*id, (asking.0 == *id).then_some(asking.1))
         };
@@ -226,19 +235,20 @@ impl Shared {
     }
 
     /// Ends the conversations that the filter picks; that of `own` when it has answered. Returns
-    /// how many.
+    /// how many; those that were told to go already do not count.
     pub(super) fn kill(&self, own: u64, filter: impl Fn(u64, &ClientInfo) -> bool) -> usize {
         let clients = self.clients.lock();
         let picked = clients.iter().filter(|(id, client)| filter(**id, client));
-        let kill = |(id, client): (&u64, &ClientInfo)| {
-            client.signals.killed.store(true, Ordering::SeqCst);
+        let kill = |(id, client): &(&u64, &ClientInfo)| {
+            let already = client.signals.killed.swap(true, Ordering::SeqCst);
             match &client.connection {
-                Some(connection) if *id == own => connection.finish(),
+                Some(connection) if **id == own => connection.finish(),
                 Some(connection) => connection.kill(),
                 None => (),
             }
+            !already
         };
-        picked.map(kill).count()
+        picked.filter(kill).count()
     }
 
     /// Tells an event to whoever asked for it; returns how many clients.
@@ -286,6 +296,7 @@ impl ClientInfo {
     fn flags(&self) -> String {
         let Signals { blocked, queued, .. } = &*self.signals;
         let flags = [
+            (self.monitors, 'O'),
             (self.listens(), 'P'),
             (queued.load(Ordering::Relaxed) > 0, 'x'),
             (blocked.load(Ordering::Relaxed) > 0, 'b'),
@@ -297,22 +308,25 @@ impl ClientInfo {
         if text.is_empty() { "N".to_owned() } else { text }
     }
 
-    /// With Redis' fields in Redis' order. The file descriptor and the sizes of buffers are 0: they
-    /// are the connection's own and nobody counts them.
+    /// With Redis' fields in Redis' order. The file descriptor and the sizes of other buffers than
+    /// the one that is read into are 0: nobody counts them.
     fn line(&self, id: u64, command: Option<&str>) -> String {
         let ClientInfo { address, local_address, name, library_name, library_version, .. } = self;
         let ClientInfo { db, protocol, .. } = self;
         let (age, flags) = (self.age_s(), self.flags());
+        let (received, room) =
+            self.connection.as_ref().map_or((0, 0), |connection| connection.input_bytes());
         let idle = self.connection.as_ref().map_or(0, |connection| connection.idle().as_secs());
         let (names, patterns) = self.signals.mailbox.counts();
         let multi = self.signals.queued.load(Ordering::Relaxed) as i64 - 1;
         let last = self.signals.last.load(Ordering::Relaxed);
         let last = last.checked_sub(1).and_then(table::at).map_or("NULL", |spec| spec.name);
         let command = command.unwrap_or(last);
+        let total = received + room;
         format!(
             "id={id} addr={address} laddr={local_address} fd=0 name={name} age={age} idle={idle} \
-             flags={flags} db={db} sub={names} psub={patterns} ssub=0 multi={multi} qbuf=0 qbuf-free=0 \
-             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
+             flags={flags} db={db} sub={names} psub={patterns} ssub=0 multi={multi} qbuf={received} qbuf-free={room} \
+             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem={total} events=r \
              cmd={command} user=default redir=-1 resp={protocol} lib-name={library_name} \
              lib-ver={library_version}\n"
         )

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -27,6 +28,12 @@ use crate::planted::{Bug, plants};
 
 /// A batch for the engine ends after this many bytes of values, whatever the number of rows.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The engine answers nobody while it takes a batch. One that took longer than this was too large,
+const BATCH_US_MAX: u64 = 8_000;
+/// and one that took less than this may have been larger.
+const BATCH_US_MIN: u64 = 3_000;
+/// No batch is made smaller than this.
+const BATCH_ROWS_MIN: usize = 16;
 /// Rows that go to the row cache under one lock, so that commits do not wait for long.
 const CACHED_AT_ONCE: usize = 256;
 
@@ -108,6 +115,21 @@ pub(super) fn apply_journal(engine: &dyn Engine, journal: &Journal) -> Result<()
 }
 
 impl Store {
+    /// Says how long the last step took, so that the batches of the next ones are of a size at which
+    /// readers do not wait long. Without it they are as large as they may be.
+    pub fn note_step(&self, us: u64) {
+        let shared = &*self.shared;
+        let rows = shared.batch_rows.load(Ordering::Relaxed);
+        let rows = match us {
+            BATCH_US_MIN..=BATCH_US_MAX => return,
+            ..BATCH_US_MIN => rows + rows / 8 + 1,
+            _ => rows / 2,
+        };
+        let rows_max = shared.options.drain_batch_rows;
+        let rows = rows.clamp(BATCH_ROWS_MIN.min(rows_max), rows_max);
+        shared.batch_rows.store(rows, Ordering::Relaxed);
+    }
+
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
     /// out of it, or a layer to a file when a view keeps it from draining. `synced_log` is the index up to which the node's own transaction log is synced;
     /// no layer that ends past it is touched.
@@ -177,10 +199,11 @@ impl Drainer {
 impl Draining {
     /// Hands the next batch to the engine; whether it was the last.
     fn apply_batch(&mut self, shared: &Shared) -> Result<bool, StoreError> {
-        let mut batch = Vec::with_capacity(shared.options.drain_batch_rows + 2);
+        let rows_max = shared.batch_rows.load(Ordering::Relaxed);
+        let mut batch = Vec::with_capacity(rows_max + 2);
         let mut bytes = 0;
         for (row, value) in &self.changes[self.done..] {
-            if batch.len() == shared.options.drain_batch_rows || bytes >= BATCH_BYTES_MAX {
+            if batch.len() == rows_max || bytes >= BATCH_BYTES_MAX {
                 break;
             }
             bytes += row.len() + value.as_ref().map_or(0, Bytes::len);

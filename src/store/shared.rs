@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -34,7 +34,7 @@ pub struct StoreOptions {
     pub spill_directory: Option<PathBuf>,
     /// Memory for the row cache; 0: none.
     pub cache_bytes: u64,
-    /// Rows in one batch for the engine.
+    /// Rows in one batch for the engine, at most.
     pub drain_batch_rows: usize,
 }
 
@@ -94,6 +94,8 @@ pub(super) struct Shared {
     /// Locked before `layers`, never after.
     pub drainer: Mutex<Drainer>,
     pub entry_open: AtomicBool,
+    /// Rows in the next batches for the engine.
+    pub batch_rows: AtomicUsize,
 }
 
 impl Shared {
@@ -259,6 +261,7 @@ impl Store {
             let rows = options.cache_bytes / 256 + 1;
             Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
         });
+        let batch_rows = AtomicUsize::new(options.drain_batch_rows);
         let shared = Shared {
             options,
             engine,
@@ -269,6 +272,7 @@ impl Store {
             layers: RwLock::new(Layers::new(applied)),
             drainer: Mutex::new(drainer),
             entry_open: AtomicBool::new(false),
+            batch_rows,
         };
         Ok((Store { shared: Arc::new(shared) }, Opened { applied, distrust: against }))
     }

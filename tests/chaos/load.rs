@@ -194,7 +194,7 @@ impl Client {
         let (op, kind) = {
             let mut record = self.shared.record();
             let now_us = self.shared.clock.now_us();
-            let workload = Workload { lists: LISTS };
+            let workload = Workload { lists: LISTS, ranges: true };
             let history = &mut record.history;
             let kind = workload.choose(now_us, &mut self.conversation, history, &mut self.rng);
             (history.ask(self.number, kind.clone(), now_us), kind)

@@ -115,18 +115,19 @@ impl History {
             (Kind::Scan { scan, .. }, outcome) => {
                 return self.scans.heard_step(*scan, outcome, heard_us, connection);
             }
-            (
-                Kind::Put { key }
-                | Kind::Look { key }
-                | Kind::Exchange { key }
-                | Kind::Delete { key },
-                Outcome::Reply(reply),
-            ) => {
-                let Some(action) = registers::action(&kind, op, reply) else {
+            (kind, Outcome::Reply(reply)) if let Some(register) = registers::register(kind) => {
+                let Some(action) = registers::action(kind, op, reply) else {
                     return self.nonsense(op);
                 };
-                self.registers.add(*key, op, action, asked_us, Some(heard_us));
+                self.registers.add(register, op, action, asked_us, Some(heard_us));
                 return Ok(());
+            }
+            // No real time: it may be as old as the cluster.
+            (Kind::StaleRange { key }, Outcome::Reply(reply)) => {
+                return match operation::range_value(*key, false, reply) {
+                    Some(_) => Ok(()),
+                    None => self.nonsense(op),
+                };
             }
             _ => {}
         }

@@ -83,6 +83,24 @@ pub enum Kind {
     Delete {
         key: u32,
     },
+    /// MSET of all keys of a range to the operation's number: a register of many keys.
+    FillRange {
+        key: u32,
+    },
+    /// MGET of some keys of it, or all of them by AK.PREFIX.
+    LookAtRange {
+        key: u32,
+        whole: bool,
+    },
+    /// The same in READONLY mode: may be old, never torn.
+    StaleRange {
+        key: u32,
+    },
+    /// AK.DELPREFIX or AK.DELRANGE of it.
+    ClearRange {
+        key: u32,
+        by_prefix: bool,
+    },
     /// SET PX, and the deadline that came of it, in one transaction.
     SetExpiring {
         ttl_ms: u64,
@@ -173,6 +191,54 @@ pub fn once_number(key: &[u8]) -> Option<u32> {
     Some(group.parse::<u32>().ok()? * ONCE_MEMBERS + member.parse::<u32>().ok()?)
 }
 
+/// How many keys a range has: few are deleted within one entry, many by a removal whose rows go in
+/// later ones.
+pub fn range_keys(key: u32) -> u32 {
+    if key.is_multiple_of(4) { 1100 } else { 40 }
+}
+
+fn range_key(key: u32, member: u32) -> Bytes {
+    text(format!("range{key}:{member:04}"))
+}
+
+/// Members of a range that stand for all: its ends, and those around what one entry removes.
+fn range_sample(key: u32) -> impl Iterator<Item = u32> {
+    let last = range_keys(key) - 1;
+    [0, 1, 249, 250, 251, 499, 500, 750, 999, 1000, 1001]
+        .into_iter()
+        .filter(move |it| *it < last)
+        .chain([last])
+}
+
+/// What a range is according to a reply: empty, or all of it the number of its setter. `None`: it is
+/// torn, or the reply makes no sense.
+pub fn range_value(key: u32, whole: bool, reply: &Reply) -> Option<Option<u64>> {
+    let Reply::Array(parts) = reply else { return None };
+    let values: Vec<&Reply> = match whole {
+        false if parts.len() == range_sample(key).count() => parts.iter().collect(),
+        false => return None,
+        true if parts.is_empty() => return Some(None),
+        true if parts.len() != 2 * range_keys(key) as usize => return None,
+        true => {
+            let in_order = parts.iter().step_by(2).zip(0..);
+            for (part, member) in in_order {
+                if *part != Reply::Bulk(range_key(key, member)) {
+                    return None;
+                }
+            }
+            parts.iter().skip(1).step_by(2).collect()
+        }
+    };
+    let first = values.first()?;
+    if values.iter().any(|value| value != first) {
+        return None;
+    }
+    match first {
+        Reply::Null => Some(None),
+        value => Some(Some(number(value)?)),
+    }
+}
+
 fn scanned_key(group: u32, member: u32) -> Bytes {
     text(format!("scan{group}:{member}"))
 }
@@ -233,6 +299,23 @@ pub fn requests(op: usize, kind: &Kind) -> Vec<Vec<Bytes>> {
         Kind::Look { key } => one(call("GET", [register(*key)])),
         Kind::Exchange { key } => one(call("GETSET", [register(*key), text(op)])),
         Kind::Delete { key } => one(call("DEL", [register(*key)])),
+        Kind::FillRange { key } => {
+            let pairs = (0..range_keys(*key)).flat_map(|it| [range_key(*key, it), text(op)]);
+            one(call("MSET", pairs))
+        }
+        Kind::LookAtRange { key, whole: true } => {
+            one(call("AK.PREFIX", [text(format!("range{key}:")), text("WITHVALUES")]))
+        }
+        Kind::LookAtRange { key, whole: false } | Kind::StaleRange { key } => {
+            one(call("MGET", range_sample(*key).map(|member| range_key(*key, member))))
+        }
+        Kind::ClearRange { key, by_prefix: true } => {
+            one(call("AK.DELPREFIX", [text(format!("range{key}:"))]))
+        }
+        Kind::ClearRange { key, by_prefix: false } => {
+            let bounds = [text(format!("[range{key}:")), text(format!("(range{key};"))];
+            one(call("AK.DELRANGE", bounds))
+        }
         Kind::SetExpiring { ttl_ms } => {
             let key = text(format!("brief{op}"));
             let set = call("SET", [key.clone(), text(op), text("PX"), text(ttl_ms)]);

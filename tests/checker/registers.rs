@@ -1,14 +1,36 @@
 //! Registers that are overwritten: whether each key's operations fit some order, searched as Wing
 //! and Gong do, with Lowe's memory of states that were tried ("Testing for linearizability", 2017).
 //!
+//! A range of keys that are set and deleted together is a register as well.
+//!
 //! What was not answered may have taken effect at any time after it was asked, or never.
 
 use std::collections::{BTreeMap, HashSet};
 
 use resp::Reply;
 
-use super::operation::{Kind, number};
+use super::operation::{Kind, number, range_keys, range_value};
 use super::{Checked, Violation};
+
+/// A register: of one key, or of a range of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Register {
+    Key(u32),
+    Range(u32),
+}
+
+/// The register that an operation is about.
+pub fn register(kind: &Kind) -> Option<Register> {
+    match kind {
+        Kind::Put { key } | Kind::Look { key } | Kind::Exchange { key } | Kind::Delete { key } => {
+            Some(Register::Key(*key))
+        }
+        Kind::FillRange { key } | Kind::LookAtRange { key, .. } | Kind::ClearRange { key, .. } => {
+            Some(Register::Range(*key))
+        }
+        _ => None,
+    }
+}
 
 /// What an operation did to a register and saw of it. A value is the number of its setter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +59,30 @@ pub fn action(kind: &Kind, op: usize, reply: &Reply) -> Option<Action> {
         (Kind::Delete { .. }, Reply::Integer(count @ 0..=1)) => {
             Some(Action::Delete(Some(*count == 1)))
         }
+        (Kind::FillRange { .. }, reply) if *reply == Reply::OK => Some(Action::Put(op)),
+        (Kind::LookAtRange { key, whole }, reply) => {
+            let seen = range_value(*key, *whole, reply)?;
+            Some(Action::Look(seen.map(|op| op as usize)))
+        }
+        // All of it or nothing was there.
+        (Kind::ClearRange { key, .. }, Reply::Integer(count)) => match *count {
+            0 => Some(Action::Delete(Some(false))),
+            count if count == i64::from(range_keys(*key)) => Some(Action::Delete(Some(true))),
+            _ => None,
+        },
         _ => None,
     }
 }
 
 /// What an operation that was not answered may have done.
-pub fn unanswered(kind: &Kind, op: usize) -> Option<(u32, Action)> {
-    match kind {
-        Kind::Put { key } => Some((*key, Action::Put(op))),
-        Kind::Exchange { key } => Some((*key, Action::Exchange(op, None))),
-        Kind::Delete { key } => Some((*key, Action::Delete(None))),
-        _ => None,
-    }
+pub fn unanswered(kind: &Kind, op: usize) -> Option<(Register, Action)> {
+    let action = match kind {
+        Kind::Put { .. } | Kind::FillRange { .. } => Action::Put(op),
+        Kind::Exchange { .. } => Action::Exchange(op, None),
+        Kind::Delete { .. } | Kind::ClearRange { .. } => Action::Delete(None),
+        _ => return None,
+    };
+    Some((register(kind)?, action))
 }
 
 impl Action {
@@ -83,7 +117,7 @@ const STATES_MAX: usize = 300_000;
 /// All registers.
 #[derive(Default)]
 pub struct Registers {
-    keys: BTreeMap<u32, Vec<Done>>,
+    keys: BTreeMap<Register, Vec<Done>>,
     /// Keys whose search was given up.
     pub undecided: usize,
 }
@@ -91,7 +125,7 @@ pub struct Registers {
 impl Registers {
     pub fn add(
         &mut self,
-        key: u32,
+        key: Register,
         op: usize,
         action: Action,
         asked_us: u64,
@@ -112,7 +146,7 @@ impl Registers {
                         .map(|done| format!("{}: {}", done.op, describe(done.op)))
                         .collect();
                     let what = format!(
-                        "register {key}: no order fits more than {fits} of these:\n{}",
+                        "register {key:?}: no order fits more than {fits} of these:\n{}",
                         text.join("\n")
                     );
                     return Err(Violation { check: "linearizable register", what });
@@ -198,7 +232,7 @@ fn the_search_accepts_what_fits_and_refuses_what_does_not() {
     let check = |steps: &[(Action, u64, Option<u64>)]| {
         let mut registers = Registers::default();
         for (op, (action, asked_us, heard_us)) in steps.iter().enumerate() {
-            registers.add(0, op, *action, *asked_us, *heard_us);
+            registers.add(Register::Key(0), op, *action, *asked_us, *heard_us);
         }
         registers.check(|op| op.to_string()).map_err(|violation| violation.check)
     };

@@ -54,6 +54,8 @@ impl Conversation {
 pub struct Workload {
     /// Lists, and registers, at a time.
     pub lists: u32,
+    /// Whether ranges of keys are filled and deleted as well. They are large.
+    pub ranges: bool,
 }
 
 impl Workload {
@@ -69,10 +71,21 @@ impl Workload {
         let other = epoch + (key - epoch + 1) % self.lists;
         let keys = if key < other { (key, other) } else { (other, key) };
         if conversation.role == Role::Stale {
+            if self.ranges && rng.u8(..4) == 0 {
+                return Kind::StaleRange { key: self.range(now_us, rng) };
+            }
             return Kind::Stale { keys };
         }
         if let Some((key, seen)) = conversation.watched.take() {
             return Kind::Swap { key, seen };
+        }
+        if self.ranges && rng.u8(..20) == 0 {
+            let key = self.range(now_us, rng);
+            return match rng.u8(..8) {
+                0..2 => Kind::FillRange { key },
+                2..5 => Kind::LookAtRange { key, whole: rng.u8(..4) == 0 },
+                _ => Kind::ClearRange { key, by_prefix: rng.bool() },
+            };
         }
         let group = (now_us / GROUP_US) as u32;
         let once = group * ONCE_MEMBERS + rng.u32(..ONCE_MEMBERS);
@@ -109,6 +122,11 @@ impl Workload {
             },
             _ => self.scan(now_us, group, conversation, history, rng),
         }
+    }
+
+    /// A range of the present: some are large.
+    fn range(&self, now_us: u64, rng: &mut Rng) -> u32 {
+        (now_us / EPOCH_US) as u32 * 4 + rng.u32(..2)
     }
 
     fn scan(

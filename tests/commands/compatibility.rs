@@ -28,7 +28,6 @@ const PLANNED_GROUPS: &[(&str, &str)] = &[
 const PLANNED: &[(&str, &str)] = &[
     ("client|caching", "tracking"),
     ("client|tracking", "tracking"),
-    ("monitor", "with publish and subscribe"),
     ("sort", "with lists"),
     ("sort_ro", "with lists"),
 ];

@@ -14,6 +14,7 @@
 //! - `_debug yes|local|no`: who may use DEBUG;
 //! - `_stopped`: whether a client has told the node to stop since last asked;
 //! - `_publish CHANNEL MESSAGE`: an event happens, and everybody takes what waits for them;
+//! - `_deliver`: everybody takes what waits for them;
 //! - `_submissions`: how many there were since last asked.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -106,6 +107,19 @@ impl Scripts {
         }
         Ok(text)
     }
+
+    /// What waits for everybody.
+    fn deliver(&mut self, mut text: String) -> Result<String, Box<dyn Error>> {
+        for (name, session) in &mut self.clients {
+            let mut out = BytesMut::new();
+            session.deliver(&mut out);
+            let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
+            while let Some(reply) = decoder.decode(&mut out)? {
+                writeln!(text, "to {name}: {}", text::of(&reply))?;
+            }
+        }
+        Ok(text)
+    }
 }
 
 fn refusal(name: &str) -> Result<Option<Refusal>, Box<dyn Error>> {
@@ -172,17 +186,10 @@ impl Runner for Scripts {
             "_publish" => {
                 let message = args.get(1).ok_or("which message?")?;
                 let heard = self.shared.publish(first, message);
-                let mut text = format!("heard by {heard}\n");
-                for (name, session) in &mut self.clients {
-                    let mut out = BytesMut::new();
-                    session.deliver(&mut out);
-                    let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
-                    while let Some(reply) = decoder.decode(&mut out)? {
-                        writeln!(text, "to {name}: {}", text::of(&reply))?;
-                    }
-                }
-                return Ok(text);
+                let text = format!("heard by {heard}\n");
+                return self.deliver(text);
             }
+            "_deliver" => return self.deliver(String::new()),
             "_submissions" => {
                 return Ok(std::mem::take(&mut self.node.0.lock().submissions).to_string());
             }

@@ -15,7 +15,7 @@ use crate::runner::run;
 /// Seeds within which each bug must be found.
 const SEEDS_MAX: u64 = 800;
 
-const BUGS: [Bug; 41] = [
+const BUGS: [Bug; 43] = [
     Bug::HalfSyncedOutranks,
     Bug::WipedNodeVotes,
     Bug::VoteBeforeSync,
@@ -57,6 +57,8 @@ const BUGS: [Bug; 41] = [
     Bug::HeadNameNotSynced,
     Bug::FailedSyncRetried,
     Bug::CursorOfAnotherNode,
+    Bug::RemovalHidesNewerKeys,
+    Bug::RemovalSkipsRows,
 ];
 
 /// The plan of a seed in which the circumstances of a bug are frequent.
@@ -189,6 +191,11 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         Bug::CursorOfAnotherNode => {
             plan.think_us = 3_000;
             plan.at_least(Fault::HandOver, 2.0)
+        }
+        Bug::RemovalHidesNewerKeys | Bug::RemovalSkipsRows => {
+            plan.workload.ranges = true;
+            plan.think_us = 3_000;
+            plan
         }
     };
     plan.planted = Some(bug);

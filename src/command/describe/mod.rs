@@ -18,7 +18,7 @@ use super::glob;
 use super::parse::{SYNTAX, is};
 use super::table::{self, Keys, Kind, Spec};
 
-const HELP: [&str; 19] = [
+const HELP: [&str; 17] = [
     "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "(no subcommand)",
     "    Describe all commands.",
@@ -36,8 +36,6 @@ const HELP: [&str; 19] = [
     "    Name all commands, or those that the filter picks.",
     "HELP",
     "    Print this help.",
-    "",
-    "",
 ];
 
 /// All categories that Redis sorts commands into, in its order.
@@ -89,8 +87,7 @@ pub fn command(args: &[Bytes]) -> Reply {
 }
 
 fn help() -> Reply {
-    let lines = HELP.iter().filter(|line| !line.is_empty());
-    Reply::Array(lines.map(|line| Reply::Simple((*line).into())).collect())
+    Reply::Array(HELP.iter().map(|line| Reply::Simple((*line).into())).collect())
 }
 
 /// A command, or a part of a container: `get`, `config|get`.
@@ -190,6 +187,13 @@ impl Named {
         };
         CATEGORIES.into_iter().filter(|category| has(category)).collect()
     }
+}
+
+/// Whether a call is an administrator's: MONITOR does not show it.
+pub fn is_administration(spec: &'static Spec, args: &[Bytes]) -> bool {
+    let part = args.get(1).filter(|_| spec.subcommands().is_some());
+    let part = part.and_then(|name| parts(spec).find(|part| is(name, part.name)));
+    part.map_or(spec.flags, |part| part.flags).contains(&"admin")
 }
 
 fn list(rest: &[Bytes]) -> Reply {

@@ -32,6 +32,8 @@ pub(super) enum Fate {
     Failed,
     /// It was refused before it was run.
     Rejected,
+    /// It waits in a transaction.
+    Queued,
     /// It is counted later: when its outcome is there, or with its transaction.
     Later,
 }
@@ -146,7 +148,7 @@ impl Session {
                 }
             }
             Fate::Rejected => self.shared.counters.rejected(place),
-            Fate::Unknown | Fate::Later => (),
+            Fate::Unknown | Fate::Queued | Fate::Later => (),
         }
     }
 

@@ -1,34 +1,18 @@
-//! CONFIG, SLOWLOG, LATENCY, MEMORY, MODULE, ACL, heads on demand, SHUTDOWN and LOLWUT. The table
-//! has checked subcommands and their arity.
+//! CONFIG, SLOWLOG, LATENCY, MEMORY, MODULE, heads on demand, SHUTDOWN and LOLWUT. The table has
+//! checked subcommands and their arity.
 
-use std::io::Read;
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use resp::Reply;
 
 use super::help::{self, help};
-use super::{Session, Taken};
-use crate::command::describe;
+use super::{Session, users};
 use crate::command::parse::{SYNTAX, integer, integer_argument, is, shown};
 use crate::command::server::Server;
-use crate::command::table::{self, Spec};
+use crate::command::table::Spec;
 use crate::config::Allowed;
-use crate::server::{Backend, NodeInfo, Refusal, info};
+use crate::server::{Backend, Refusal, info};
 use crate::store::keyspace::{HEADER_BYTES, ReadError, View};
 use crate::store::{Rows, StoreError};
-
-/// How soon SAVE looks again whether the head is there.
-const SAVE_PAUSE: Duration = Duration::from_millis(20);
-/// SAVE asks again when no head was being written for so long: the node may not have led for a
-/// moment, or may have had no room. It is also ample for a head that is written to become known.
-const SAVE_ASKS_EVERY_US: u64 = 5_000_000;
-/// SAVE gives up when no head was written for so long, and none is being written.
-const SAVE_PATIENCE_US: u64 = 60_000_000;
-/// SAVE gives up when so many ended that were being written, and none is there.
-const SAVE_ENDED_MAX: u32 = 3;
-/// Bits of a password that ACL GENPASS makes at most.
-const PASSWORD_BITS_MAX: i64 = 4096;
 
 impl Session {
     /// Why a command must not be run here or now, whatever its arguments are.
@@ -71,7 +55,7 @@ impl Session {
         backend: &dyn Backend,
     ) -> Reply {
         let reply = match command {
-            Server::Acl => acl(args),
+            Server::Acl => users::acl(args),
             Server::BgRewriteAof => {
                 self.write_head("Background append only file rewriting started", backend)
             }
@@ -85,6 +69,9 @@ impl Session {
             // Taken before, unless in a transaction; there DEBUG is refused and SAVE not queued.
             Server::Debug => Err(Reply::error("ERR DEBUG is not allowed in transactions")),
             Server::Save => Err(Reply::error("ERR Command not allowed inside a transaction")),
+            Server::Monitor => {
+                Err(Reply::error("ERR MONITOR isn't allowed for DENY BLOCKING client"))
+            }
             Server::LastSave => Ok(Reply::Integer((backend.info().head_stamp_ms / 1000) as i64)),
             Server::Latency => self.latency(args),
             Server::Lolwut => lolwut(args),
@@ -257,105 +244,6 @@ impl Session {
             Err(refusal) => Err(refusal.reply(None)),
         }
     }
-
-    /// SAVE: asks until this node has a head of a state that includes all before.
-    pub(super) fn save(&mut self, out: &mut BytesMut, backend: &dyn Backend) -> Taken {
-        if !self.gathered.is_empty() {
-            return Taken::Later;
-        }
-        let permitted = match self.saving {
-            None => backend.write_head(),
-            Some(_) => backend.may_write(),
-        };
-        if let Err(refusal) = permitted {
-            self.saving = None;
-            return self.emit(super::for_a_read(refusal).reply(None), out);
-        }
-        let (info, now_us) = (backend.info(), self.shared.now_us());
-        let saving = self.saving.get_or_insert_with(|| Saving::new(&info, now_us));
-        let reply = match saving.look(&info, now_us) {
-            SaveStep::Wait => return Taken::Pause(SAVE_PAUSE),
-            // Whether it may is looked at anew in the next round.
-            SaveStep::Ask => match backend.write_head() {
-                Ok(()) => return Taken::Pause(SAVE_PAUSE),
-                Err(refusal) => super::for_a_read(refusal).reply(None),
-            },
-            SaveStep::Done => Reply::OK,
-            SaveStep::GiveUp => Reply::error(
-                "ERR The head could not be written. See the log of this node, and the free space of \
-                 its disk",
-            ),
-        };
-        self.saving = None;
-        self.emit(reply, out)
-    }
-}
-
-/// A SAVE that has asked for a head.
-#[derive(Debug)]
-pub(super) struct Saving {
-    /// The head is to reach this index.
-    wanted: u64,
-    /// The newest head when it was looked at last.
-    newest: u64,
-    /// When this SAVE began, or the newest head came since.
-    since_us: u64,
-    /// When it last asked, or saw that one is being written.
-    quiet_since_us: u64,
-    in_progress: bool,
-    /// How many have ended since the newest came.
-    ended: u32,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum SaveStep {
-    Wait,
-    Ask,
-    Done,
-    GiveUp,
-}
-
-impl Saving {
-    fn new(info: &NodeInfo, now_us: u64) -> Saving {
-        Saving {
-            wanted: info.applied_index,
-            newest: info.head_index,
-            since_us: now_us,
-            quiet_since_us: now_us,
-            in_progress: false,
-            ended: 0,
-        }
-    }
-
-    fn look(&mut self, info: &NodeInfo, now_us: u64) -> SaveStep {
-        if info.head_index >= self.wanted {
-            return SaveStep::Done;
-        }
-        let was_in_progress = std::mem::replace(&mut self.in_progress, info.head_in_progress);
-        if info.head_index != self.newest {
-            // One that had been asked for before; while it was to come, none else was.
-            self.newest = info.head_index;
-            (self.since_us, self.quiet_since_us) = (now_us, now_us);
-            self.ended = 0;
-            return SaveStep::Ask;
-        }
-        if info.head_in_progress {
-            self.quiet_since_us = now_us;
-            return SaveStep::Wait;
-        }
-        self.ended += u32::from(was_in_progress);
-        if self.ended >= SAVE_ENDED_MAX {
-            return SaveStep::GiveUp;
-        }
-        if now_us.saturating_sub(self.quiet_since_us) < SAVE_ASKS_EVERY_US {
-            return SaveStep::Wait;
-        }
-        if now_us.saturating_sub(self.since_us) >= SAVE_PATIENCE_US {
-            return SaveStep::GiveUp;
-        }
-        self.quiet_since_us = now_us;
-        SaveStep::Ask
-    }
 }
 
 fn not_allowed(command: &str, option: &str) -> Reply {
@@ -376,7 +264,7 @@ pub(super) fn subcommand_syntax(container: &str, subcommand: &[u8]) -> Reply {
 }
 
 /// Pairs of a name and a value.
-fn map<const N: usize>(pairs: [(&'static str, Reply); N]) -> Reply {
+pub(super) fn map<const N: usize>(pairs: [(&'static str, Reply); N]) -> Reply {
     Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).to_vec())
 }
 
@@ -425,100 +313,6 @@ fn memory_doctor(backend: &dyn Backend) -> String {
     text
 }
 
-fn acl(args: &[Bytes]) -> Result<Reply, Reply> {
-    const USER: &str = "default";
-    let name = String::from_utf8_lossy(&args[1]).to_ascii_lowercase();
-    let rest = &args[2..];
-    match name.as_str() {
-        "whoami" => Ok(Reply::bulk(USER)),
-        "users" => Ok(Reply::Array(vec![Reply::bulk(USER)])),
-        "list" => {
-            let text = "user default on nopass sanitize-payload ~* &* +@all";
-            Ok(Reply::Array(vec![Reply::bulk(text)]))
-        }
-        "getuser" if rest[0] != USER => Ok(Reply::Null),
-        "getuser" => Ok(map([
-            ("flags", Reply::Set(["on", "nopass", "sanitize-payload"].map(Reply::bulk).to_vec())),
-            ("passwords", Reply::Array(Vec::new())),
-            ("commands", Reply::bulk("+@all")),
-            ("keys", Reply::bulk("~*")),
-            ("channels", Reply::bulk("&*")),
-            ("selectors", Reply::Array(Vec::new())),
-        ])),
-        "cat" => match rest {
-            [] => Ok(Reply::Array(describe::CATEGORIES.iter().copied().map(Reply::bulk).collect())),
-            [category] => {
-                let category = String::from_utf8_lossy(category).to_ascii_lowercase();
-                let known = describe::CATEGORIES.contains(&category.as_str());
-                match known {
-                    true => Ok(describe::list_category(&category)),
-                    false => {
-                        let shown = shown(&rest[0]);
-                        Err(Reply::error(format!("ERR Unknown category '{shown}'")))
-                    }
-                }
-            }
-            _ => Err(subcommand_syntax("ACL", &args[1])),
-        },
-        "genpass" => password(rest, &args[1]),
-        "log" => match rest {
-            [] => Ok(Reply::Array(Vec::new())),
-            [option] if is(option, "RESET") => Ok(Reply::OK),
-            [count] => integer_argument(count).map(|_| Reply::Array(Vec::new())),
-            _ => Err(subcommand_syntax("ACL", &args[1])),
-        },
-        "deluser" => match rest.iter().any(|user| user == USER) {
-            true => Err(Reply::error("ERR The 'default' user cannot be removed")),
-            false => Ok(Reply::Integer(0)),
-        },
-        "dryrun" => dry_run(rest),
-        "load" | "save" => Err(Reply::error(
-            "ERR This Redis instance is not configured to use an ACL file. You may want to specify \
-             users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a \
-             Redis configuration file set) in order to store users in the Redis configuration.",
-        )),
-        "setuser" => {
-            Err(Reply::error("ERR ACL SETUSER is not supported: the only user is default"))
-        }
-        _ => Ok(help(help::ACL)),
-    }
-}
-
-fn dry_run(rest: &[Bytes]) -> Result<Reply, Reply> {
-    let (user, call) = (&rest[0], &rest[1..]);
-    if user != "default" {
-        return Err(Reply::error(format!("ERR User '{}' not found", shown(user))));
-    }
-    let Some(spec) = table::find(&call[0]) else {
-        return Err(Reply::error(format!("ERR Command '{}' not found", shown(&call[0]))));
-    };
-    spec.check_arity(call).map(|()| Reply::OK)
-}
-
-/// Random hexadecimal digits that nobody can guess.
-fn password(rest: &[Bytes], subcommand: &[u8]) -> Result<Reply, Reply> {
-    let bits = match rest {
-        [] => 256,
-        [bits] => integer_argument(bits)?,
-        _ => return Err(subcommand_syntax("ACL", subcommand)),
-    };
-    if !(1..=PASSWORD_BITS_MAX).contains(&bits) {
-        return Err(Reply::error(format!(
-            "ERR ACL GENPASS argument must be the number of bits for the output password, a \
-             positive number up to {PASSWORD_BITS_MAX}"
-        )));
-    }
-    let digits = (bits as usize).div_ceil(4);
-    let mut random = vec![0; digits.div_ceil(2)];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut it| it.read_exact(&mut random));
-    if read.is_err() {
-        return Err(Reply::error("ERR this machine has no source of randomness"));
-    }
-    let mut text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(digits);
-    Ok(Reply::bulk(text))
-}
-
 /// A few arcs, and the version.
 fn lolwut(args: &[Bytes]) -> Result<Reply, Reply> {
     if let [option, version, ..] = &args[1..]
@@ -543,59 +337,4 @@ fn lolwut(args: &[Bytes]) -> Result<Reply, Reply> {
         info::REDIS_VERSION
     ));
     Ok(Reply::Verbatim("txt", Bytes::from(text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: u64 = 1_000_000;
-
-    fn node(head_index: u64, head_in_progress: bool) -> NodeInfo {
-        NodeInfo { applied_index: 10, head_index, head_in_progress, ..NodeInfo::default() }
-    }
-
-    #[test]
-    fn save_asks_again_and_gives_up_when_no_head_comes() {
-        let mut saving = Saving::new(&node(4, false), 0);
-        let mut asked = Vec::new();
-        let gave_up_s = (0..1000).find(|second| match saving.look(&node(4, false), second * S) {
-            SaveStep::Ask => {
-                asked.push(*second);
-                false
-            }
-            step => step == SaveStep::GiveUp,
-        });
-        assert_eq!(gave_up_s, Some(60));
-        assert_eq!(asked, (5..60).step_by(5).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn save_has_patience_while_a_head_is_being_written() {
-        let mut saving = Saving::new(&node(4, false), 0);
-        for second in 0..1000 {
-            assert_eq!(saving.look(&node(4, true), second * S), SaveStep::Wait);
-        }
-        assert_eq!(saving.look(&node(4, false), 1000 * S), SaveStep::Wait, "not known yet");
-        assert_eq!(saving.look(&node(10, false), 1001 * S), SaveStep::Done);
-    }
-
-    #[test]
-    fn save_asks_at_once_when_an_earlier_head_is_there() {
-        let mut saving = Saving::new(&node(4, true), 0);
-        assert_eq!(saving.look(&node(4, true), 100 * S), SaveStep::Wait);
-        assert_eq!(saving.look(&node(7, false), 101 * S), SaveStep::Ask);
-        assert_eq!(saving.look(&node(7, false), 102 * S), SaveStep::Wait);
-        assert_eq!(saving.look(&node(10, false), 103 * S), SaveStep::Done);
-    }
-
-    #[test]
-    fn save_gives_up_when_heads_fail_one_after_the_other() {
-        let mut saving = Saving::new(&node(4, false), 0);
-        for round in 0..3 {
-            assert_eq!(saving.look(&node(4, true), 2 * round * S), SaveStep::Wait);
-            let step = saving.look(&node(4, false), (2 * round + 1) * S);
-            assert_eq!(step, if round < 2 { SaveStep::Wait } else { SaveStep::GiveUp });
-        }
-    }
 }

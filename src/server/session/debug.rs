@@ -48,6 +48,10 @@ impl Session {
             }
             ("protocol", [kind]) => protocol(kind),
             ("object", [key]) => self.debug_object(key, backend),
+            // All that was acknowledged is on disk, and read again at the next start.
+            ("reload", _) | ("loadaof", []) => Reply::OK,
+            // There are no such lists, and nothing runs so seldom that it had to be held up.
+            ("quicklist-packed-threshold" | "pause-cron", [_]) => Reply::OK,
             // Expired keys are always deleted, by the log's clock; it cannot be told not to.
             ("set-active-expire", [on]) => match integer(on) {
                 Some(0) => Reply::error("ERR DEBUG SET-ACTIVE-EXPIRE 0 is not supported"),

@@ -1,5 +1,7 @@
 //! CLUSTER, SENTINEL, FAILOVER and SUBSCRIBE.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{Bytes, BytesMut};
 use redis_protocol::redis_keyslot;
 use resp::{Protocol, Reply};
@@ -11,6 +13,7 @@ use crate::command::connection::Connection;
 use crate::command::parse::{SYNTAX, integer, integer_argument, is};
 use crate::command::table::{Kind, Spec};
 use crate::server::cluster::{self, SLOTS};
+use crate::server::monitors::Monitor;
 use crate::server::subscriptions::{By, is_channel, is_pattern};
 use crate::server::topology::Topology;
 use crate::server::{Backend, HandOver, HandOverRefused, NodeRole, Refusal, Target, sentinel};
@@ -75,12 +78,12 @@ impl Session {
         with_keys: bool,
         backend: &dyn Backend,
     ) -> Result<(usize, Vec<Reply>), Reply> {
-        let db = self.db;
+        let (db, killed) = (self.db, &self.signals.killed);
         let mut found = Err(ReadError::Exceeded(Exceeded::Steps));
         let mut read = |rows: &dyn Rows, allowance| {
             let (mut count, mut keys) = (0, Vec::new());
             let scanned = View::open(rows, db, 0, 0).map_err(ReadError::Store).and_then(|view| {
-                let view = view.allowing(allowance);
+                let view = view.until(killed).allowing(allowance);
                 view.scan(&KeyRange::all(), false, &mut |key, _, _| {
                     if count < count_max && redis_keyslot(key) == slot {
                         count += 1;
@@ -96,7 +99,7 @@ impl Session {
         };
         let mut exceeded = false;
         let mut viewed = backend.with_rows(&mut |rows| exceeded = read(rows, BRIEF));
-        if exceeded {
+        if exceeded && !killed.load(Ordering::Relaxed) {
             viewed = backend.with_rows_for_long(&mut |rows| {
                 read(rows, LONG);
             });
@@ -176,10 +179,13 @@ impl Session {
         self.protocol == Protocol::Resp2 && self.is_subscribed()
     }
 
-    /// Encodes the events that wait. Nothing may be gathered.
+    /// Encodes the events and lines that wait. Nothing may be gathered.
     pub fn deliver(&mut self, out: &mut BytesMut) {
         for event in self.signals.mailbox.take() {
             self.send(&event, out);
+        }
+        for line in self.monitor.iter().flat_map(Monitor::take) {
+            self.send(&line, out);
         }
     }
 }

@@ -211,8 +211,10 @@ impl Session {
         self.replies = Replies::Sent;
         self.redirects = false;
         self.signals.mailbox.clear();
+        self.end_monitor();
         self.shared.update(self.id, |client| {
             client.name.clear();
+            client.monitors = false;
             (client.read_only, client.no_evict, client.no_touch) = (false, false, false);
         });
         Reply::Simple("RESET".into())

@@ -18,10 +18,15 @@ mod debug;
 mod discovery;
 mod help;
 mod local;
+mod monitor;
+mod outcomes;
 mod read;
 mod replies;
+mod saving;
 mod transaction;
+mod users;
 mod waiting;
+mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,23 +39,20 @@ use resp::{Protocol, Reply, Request};
 use self::accounting::{Account, Fate};
 use self::counting::Counting;
 use self::debug::Sleep;
+use self::outcomes::{for_a_read, unknown_command};
 use self::replies::Replies;
 use self::transaction::Transaction;
 use self::waiting::Waiting;
 use super::limits::OUTPUT_TURN_BYTES;
+use super::monitors::Monitor;
 use super::registry::Client;
 use super::shared::{ClientInfo, Signals};
-use super::{Backend, Refusal, Shared, Submission, refusal};
-use crate::command::batch::{self, Item, Items};
-use crate::command::charge::{self, ENTRY_CHARGE_MAX};
+use super::{Backend, Refusal, Shared, Submission};
+use crate::command::charge::ENTRY_CHARGE_MAX;
 use crate::command::connection::Connection;
-use crate::command::parse::{check_command, command_bytes};
-use crate::command::ranges::answers_later;
 use crate::command::server::Server;
-use crate::command::table::{self, Check, Kind, Spec};
-use crate::planted::{Bug, plants};
-use crate::store::StoreError;
-use crate::store::keyspace::{Version, View};
+use crate::command::table::{self, Kind, Spec};
+use crate::store::keyspace::Version;
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
@@ -136,8 +138,10 @@ pub struct Session {
     /// DEBUG SLEEP
     sleep: Option<Sleep>,
     /// SAVE
-    saving: Option<administration::Saving>,
+    saving: Option<saving::Saving>,
     account: Account,
+    /// MONITOR
+    monitor: Option<Monitor>,
     /// For reads that answer something random.
     random: fastrand::Rng,
 }
@@ -183,6 +187,7 @@ impl Session {
             sleep: None,
             saving: None,
             account: Account::new(),
+            monitor: None,
             random,
         }
     }
@@ -244,8 +249,13 @@ impl Session {
         while let Some(request) = requests.front() {
             self.begin_replies();
             self.account.fate = Fate::Unknown;
+            let watched = self.shared.monitors.any();
+            let shown = watched.then(|| self.to_show(&request.arguments));
             let taken = self.one(&request.arguments, out, backend);
             if matches!(taken, Taken::Done | Taken::Submit | Taken::Close) {
+                if let Some(shown) = shown {
+                    self.show(shown);
+                }
                 self.end_command(&request.arguments, requests.len() == 1);
             }
             match taken {
@@ -296,102 +306,6 @@ impl Session {
         Step::Submit(submission)
     }
 
-    /// Encodes the replies that the submission brought. `outcome`: one reply for each item.
-    pub fn complete(&mut self, outcome: Result<Vec<Reply>, Refusal>, out: &mut BytesMut) {
-        let submission = self.submitted.take();
-        // The connection's task answers each submission once; anything else is a broken invariant.
-        let submission = submission.expect("an outcome without a submission");
-        let gathered = std::mem::take(&mut self.gathered);
-        match outcome {
-            Ok(replies) => {
-                let (count, expected) = (replies.len(), submission.count as usize);
-                assert_eq!(count, expected, "replies to a submission of {expected} items");
-                self.count_outcome(&gathered, &Ok(&replies), &submission);
-                self.encode_replies(gathered, replies, out);
-            }
-            Err(refusal) => {
-                if let Reply::Error(text) = refusal.reply(None) {
-                    self.count_outcome(&gathered, &Err(&text), &submission);
-                }
-                self.encode_refusals(gathered, &refusal, submission, out);
-            }
-        }
-    }
-
-    fn encode_replies(
-        &mut self,
-        mut gathered: Vec<Gathered>,
-        replies: Vec<Reply>,
-        out: &mut BytesMut,
-    ) {
-        let mut replies = replies.into_iter();
-        for waiting in gathered.drain(..) {
-            if let Gathered::Known(reply) = waiting {
-                self.send(&reply, out);
-                continue;
-            }
-            let reply = replies.next().expect("as many replies as items, counted by the caller");
-            match waiting {
-                Gathered::Transaction(layout, _) => {
-                    let reply = self.finish_transaction(layout, reply);
-                    self.encode_counted(reply, out);
-                }
-                Gathered::Item(_) => self.encode_counted(reply, out),
-                Gathered::Clock if plants(Bug::ReplyOfClockItemSent) => {
-                    self.send(&reply, out);
-                }
-                Gathered::Clock | Gathered::Known(_) => (),
-            }
-        }
-        // Its room is used again.
-        self.gathered = gathered;
-    }
-
-    fn encode_refusals(
-        &mut self,
-        gathered: Vec<Gathered>,
-        refusal: &Refusal,
-        submission: Submission,
-        out: &mut BytesMut,
-    ) {
-        let mut items = Items::new(submission.items, submission.count);
-        for waiting in gathered {
-            if let Gathered::Known(reply) = waiting {
-                self.send(&reply, out);
-                continue;
-            }
-            if let Gathered::Transaction(layout, _) = &waiting {
-                self.unselect(layout);
-            }
-            let item = items.next_item().ok().flatten();
-            let item = item.expect("this session encoded the items itself");
-            if let Gathered::Clock = waiting {
-                if let Some(retry) = &mut self.retry {
-                    retry.refusal = Some(for_a_read(refusal.clone()));
-                }
-                continue;
-            }
-            let call = match &item {
-                Item::Command(call) => Some(call),
-                Item::Transaction { calls, .. } => calls.iter().find(|call| has_key(&call.args)),
-                Item::Clock | Item::Head => None,
-            };
-            let key = call.and_then(|call| first_key(&call.args));
-            self.send(&self.refuse(refusal, key), out);
-        }
-    }
-
-    /// Answers in line: at once, or behind the writes that are gathered.
-    fn emit(&mut self, reply: Reply, out: &mut BytesMut) -> Taken {
-        self.count_reply(&reply);
-        if self.gathered.is_empty() {
-            self.send(&reply, out);
-        } else {
-            self.gathered.push(Gathered::Known(reply));
-        }
-        Taken::Done
-    }
-
     fn one(&mut self, args: &[Bytes], out: &mut BytesMut, backend: &dyn Backend) -> Taken {
         let Some(name) = args.first() else {
             // The decoder skips empty requests, as Redis does.
@@ -415,7 +329,8 @@ impl Session {
             return Taken::Pause(Duration::from_millis(left_ms.min(HELD_MS_MAX)));
         }
         self.begin_command(place, spec, args);
-        if let Some(refused) = self.refused(spec, args, backend) {
+        let refused = self.monitor.as_ref().and_then(|_| monitor::monitor_may_not(spec));
+        if let Some(refused) = refused.or_else(|| self.refused(spec, args, backend)) {
             self.count_rejected(place, spec, args);
             return self.reject(Some(spec), refused, out);
         }
@@ -435,6 +350,7 @@ impl Session {
             Kind::Connection(Connection::WaitAof) => self.wait(args, true, out, backend),
             Kind::Connection(Connection::Server(Server::Debug)) => self.debug(args, out, backend),
             Kind::Connection(Connection::Server(Server::Save)) => self.save(out, backend),
+            Kind::Connection(Connection::Server(Server::Monitor)) => self.begin_monitor(out),
             Kind::Connection(command) if discovery::is_subscription(spec) => {
                 self.subscription(command, args, out)
             }
@@ -452,129 +368,10 @@ impl Session {
         let is_write = spec.is_write() || transaction.is_some_and(Transaction::has_write);
         self.shared.pause.left_ms(is_write, || backend.stamp_ms())
     }
-
-    /// A request that is none. It spoils an open transaction.
-    fn reject(&mut self, spec: Option<&Spec>, reply: Reply, out: &mut BytesMut) -> Taken {
-        if let Some(spec) = spec
-            && matches!(spec.kind, Kind::Connection(Connection::Exec))
-            && let Reply::Error(text) = &reply
-        {
-            self.transaction = None;
-            self.watches.clear();
-            let reason = text.strip_prefix("ERR ").unwrap_or(text);
-            let text = format!("EXECABORT Transaction discarded because of: {reason}");
-            return self.emit(Reply::error(text), out);
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.aborted = true;
-        }
-        self.emit(reply, out)
-    }
-
-    fn write(
-        &mut self,
-        spec: &Spec,
-        check: Check,
-        args: &[Bytes],
-        out: &mut BytesMut,
-        backend: &dyn Backend,
-    ) -> Taken {
-        if let Err(refusal) = backend.may_write() {
-            let key = spec.keys_of(args).next();
-            return self.emit(self.refuse(&refusal, key.map(|key| &key[..])), out);
-        }
-        if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
-            return self.emit(reply, out);
-        }
-        batch::encode_level(&mut self.items, spec.level(args));
-        batch::encode_command(&mut self.items, self.db, args);
-        self.count += 1;
-        let mut charge = self.charge_of(spec, args, self.largest, backend);
-        if charge::is_bounded(spec, args) {
-            charge = charge.max(self.largest);
-        }
-        self.charge += charge;
-        self.largest = self.largest.max(charge).max(command_bytes(args));
-        self.gathered.push(Gathered::Item(self.account.place()));
-        self.count_later();
-        if answers_later(spec) { Taken::Submit } else { Taken::Done }
-    }
-
-    /// What the client is told, in the words that it understands.
-    fn refuse(&self, refusal: &Refusal, key: Option<&[u8]>) -> Reply {
-        match refusal {
-            Refusal::Moved { address } if self.redirects => refusal::redirect(address),
-            refusal => refusal.reply(key),
-        }
-    }
-
-    /// What the results of a command may come to. The commands before it may have made its values
-    /// larger than the view shows: up to `largest`.
-    fn charge_of(
-        &self,
-        spec: &Spec,
-        args: &[Bytes],
-        largest: usize,
-        backend: &dyn Backend,
-    ) -> usize {
-        if !charge::depends_on_values(spec, args) {
-            return charge::of_arguments(spec, args);
-        }
-        let mut found = None;
-        // Refused, or failed: then the write itself will be, too.
-        let _ = backend.with_rows(&mut |rows| {
-            let view = View::open(rows, self.db, 0, 0).map(|view| view.allowing(read::BRIEF));
-            found = view.ok().and_then(|view| charge::of_values(spec, args, &view).ok());
-        });
-        let charge = found.unwrap_or_else(|| charge::worst(spec, args));
-        if charge::multiplies(spec, args) { charge.max(largest) } else { charge }
-    }
-
-    /// The store cannot answer: the node stops, and this client is told nothing it could mistake
-    /// for an answer.
-    fn store_failed(&mut self, error: StoreError, backend: &dyn Backend) -> Taken {
-        backend.store_failed(error);
-        Taken::Close
-    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.leave(self.id);
     }
-}
-
-fn has_key(args: &[Bytes]) -> bool {
-    first_key(args).is_some()
-}
-
-fn first_key(args: &[Bytes]) -> Option<&[u8]> {
-    let spec = args.first().and_then(|name| table::find(name))?;
-    spec.check_arity(args).ok()?;
-    spec.keys_of(args).next().map(|key| &key[..])
-}
-
-/// A read changes nothing, so it cannot be uncertain.
-fn for_a_read(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Uncertain => Refusal::ClusterDown("mastership was lost while reading".into()),
-        other => other,
-    }
-}
-
-/// As Redis: the arguments up to a total of 128 bytes.
-fn unknown_command(args: &[Bytes]) -> Reply {
-    let shown = |bytes: &[u8], limit: usize| {
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into_owned();
-        text.replace(['\r', '\n'], " ")
-    };
-    let mut list = String::new();
-    for argument in &args[1..] {
-        if list.len() >= 128 {
-            break;
-        }
-        list.push_str(&format!("'{}' ", shown(argument, 128 - list.len())));
-    }
-    let name = shown(&args[0], 128);
-    Reply::error(format!("ERR unknown command '{name}', with args beginning with: {list}"))
 }

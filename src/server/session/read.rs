@@ -9,6 +9,7 @@
 //! stands still, and reads go by it: the key is still there, as for every other client.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
@@ -94,10 +95,11 @@ impl Session {
             }
             call = &prepared;
         }
-        let (db, seed) = (self.db, self.random.u64(..));
+        let (db, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let mut looked_up = (0, 0);
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
-            let view = View::open(rows, db, now_ms, seed)?.allowing(allowance);
+            let view = View::open(rows, db, now_ms, seed)?.until(&signals.killed);
+            let view = view.allowing(allowance);
             let reply = read(&view, call)?;
             looked_up = view.hits_and_misses();
             Ok((reply, Met::of(&view)))
@@ -140,6 +142,10 @@ impl Session {
         let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms, BRIEF)));
         let mut view_index = viewed.map_err(NoResult::Refused)?;
         if let Some(Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))) = result {
+            if self.signals.killed.load(Ordering::Relaxed) {
+                // Nobody hears it.
+                return Err(NoResult::Refused(Refusal::Loading));
+            }
             let viewed =
                 backend.with_rows_for_long(&mut |rows| result = Some(read(rows, now_ms, LONG)));
             view_index = viewed.map_err(NoResult::Refused)?;
@@ -203,7 +209,7 @@ impl Session {
         if !self.gathered.is_empty() {
             return Taken::Later;
         }
-        let db = self.db;
+        let (db, signals) = (self.db, self.signals.clone());
         let mut fresh = BTreeSet::new();
         for key in &args[1..] {
             // A key watched again keeps the version seen first.
@@ -217,7 +223,8 @@ impl Session {
             }
         }
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
-            let view = View::open(rows, db, now_ms, 0)?.allowing(allowance);
+            let view = View::open(rows, db, now_ms, 0)?.until(&signals.killed);
+            let view = view.allowing(allowance);
             let versions: Result<Vec<_>, ReadError> =
                 fresh.iter().map(|key| view.version(key)).collect();
             match versions {

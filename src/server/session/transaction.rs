@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use resp::Reply;
@@ -112,6 +113,14 @@ pub(super) fn runs_at_once(spec: &Spec) -> bool {
 }
 
 impl Session {
+    /// What EXEC would run: nothing if the transaction is spoilt.
+    pub(super) fn queued_calls(&self) -> impl Iterator<Item = (&'static Spec, &[Bytes])> {
+        let transaction = self.transaction.as_ref().filter(|transaction| !transaction.aborted);
+        transaction
+            .into_iter()
+            .flat_map(|it| it.queue.iter().map(|queued| (queued.spec, &queued.args[..])))
+    }
+
     pub(super) fn queue(
         &mut self,
         spec: &'static Spec,
@@ -143,7 +152,7 @@ impl Session {
                 let args = args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect();
                 let place = self.account.place();
                 transaction.queue.push(Queued { spec, place, args });
-                self.account.fate = Fate::Later;
+                self.account.fate = Fate::Queued;
                 self.emit(Reply::QUEUED, out)
             }
             Err(reply) => {
@@ -301,9 +310,9 @@ impl Session {
             })
             .collect();
         let watches = std::mem::take(&mut self.watches);
-        let (start, seed) = (self.db, self.random.u64(..));
+        let (start, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
-            let mut views = Views::new(rows, now_ms, seed, allowance);
+            let mut views = Views::new(rows, now_ms, seed, allowance, &signals.killed);
             for ((db, key), watched) in &watches {
                 match views.read(*db, |view| Ok(view.version(key)))? {
                     Ok(version) if version == *watched => (),
@@ -393,13 +402,20 @@ struct Views<'a> {
     now_ms: u64,
     seed: u64,
     left: Allowance,
+    killed: &'a AtomicBool,
     opened: BTreeMap<u8, View<'a>>,
     met: Met,
 }
 
 impl<'a> Views<'a> {
-    fn new(rows: &'a dyn Rows, now_ms: u64, seed: u64, left: Allowance) -> Views<'a> {
-        Views { rows, now_ms, seed, left, opened: BTreeMap::new(), met: Met::default() }
+    fn new(
+        rows: &'a dyn Rows,
+        now_ms: u64,
+        seed: u64,
+        left: Allowance,
+        killed: &'a AtomicBool,
+    ) -> Views<'a> {
+        Views { rows, now_ms, seed, left, killed, opened: BTreeMap::new(), met: Met::default() }
     }
 
     fn read<T>(
@@ -410,7 +426,8 @@ impl<'a> Views<'a> {
         let view = match self.opened.entry(db) {
             Entry::Occupied(opened) => opened.into_mut(),
             Entry::Vacant(place) => {
-                place.insert(View::open(self.rows, db, self.now_ms, self.seed)?)
+                let view = View::open(self.rows, db, self.now_ms, self.seed)?;
+                place.insert(view.until(self.killed))
             }
         };
         view.allow(self.left);

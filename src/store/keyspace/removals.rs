@@ -28,6 +28,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::meta::Removals;
 use super::{Header, KeyRange, Meta, Version};
+use crate::planted::{Bug, plants};
 use crate::store::{Rows, RowsMut, StoreError};
 
 const PREFIX: [u8; 5] = [0, 0, 0, 0, b'R'];
@@ -76,7 +77,8 @@ pub struct Removal {
 impl Removal {
     /// Whether a key of its space, with this header, is gone.
     pub fn hides(&self, key: &[u8], header: &Header) -> bool {
-        self.finished_ms == 0 && header.version < self.version && self.range.contains(key)
+        let older = header.version < self.version || plants(Bug::RemovalHidesNewerKeys);
+        self.finished_ms == 0 && older && self.range.contains(key)
     }
 
     /// When a clock entry has to do something about it.

@@ -2,6 +2,7 @@
 
 use super::removals::{BOUND_BYTES_MAX, KEPT_MS, REMOVALS_MAX, Removal, hider, put_finished};
 use super::{Header, KeyRange, Keyspace, PREFIX_BYTES, Version, key_row, next_key};
+use crate::planted::{Bug, plants};
 use crate::store::StoreError;
 
 /// How a range was deleted.
@@ -213,7 +214,8 @@ impl Keyspace<'_> {
             let key = &row[PREFIX_BYTES..];
             if found.rows.len() == portion.rows || looks == portion.looks || bytes >= portion.bytes
             {
-                found.next = Some(next_key(&last));
+                let skips = plants(Bug::RemovalSkipsRows);
+                found.next = Some(next_key(if skips { key } else { &last }));
                 return false;
             }
             looks += 1;

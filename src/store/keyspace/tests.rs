@@ -176,3 +176,23 @@ fn steps_count_when_reply_bytes_are_exceeded_as_well() {
         assert_eq!(view.take_exceeded(), Some(Exceeded::Steps), "{steps_first}");
     }
 }
+
+#[test]
+fn a_reader_that_is_told_to_stop_looks_at_no_more() {
+    let mut rows = Map::default();
+    change(&mut rows, 1, 0, |keyspace| {
+        for key in [b"a", b"b", b"c"] {
+            keyspace.put_string(key, b"value", 0, None);
+        }
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let view = View::open(&rows, 0, 0, 0).unwrap().until(&stop);
+    let mut seen = 0;
+    let scanned = view.scan(&KeyRange::all(), false, &mut |_, _, _| {
+        seen += 1;
+        stop.store(seen == 2, std::sync::atomic::Ordering::Relaxed);
+        true
+    });
+    assert!(matches!(scanned, Err(ReadError::Exceeded(Exceeded::Steps))), "{scanned:?}");
+    assert_eq!(seen, 2);
+}

@@ -1,6 +1,7 @@
 //! Reading one database.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -30,6 +31,8 @@ pub struct View<'a> {
     removals: Vec<Removal>,
     due: Cell<bool>,
     left: Cell<Allowance>,
+    /// The reader shall do no more.
+    stop: Option<&'a AtomicBool>,
     exceeded: Cell<Option<Exceeded>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
@@ -62,13 +65,32 @@ impl<'a> View<'a> {
         let removals = removals.iter().filter(here).cloned().collect();
         let (left, exceeded) = (Cell::new(Allowance::UNLIMITED), Cell::new(None));
         let (hits, misses) = (Cell::new(0), Cell::new(0));
-        View { rows, database, clock_ms, now_ms, seed, removals, due, left, exceeded, hits, misses }
+        let stop = None;
+        View {
+            rows,
+            database,
+            clock_ms,
+            now_ms,
+            seed,
+            removals,
+            due,
+            left,
+            stop,
+            exceeded,
+            hits,
+            misses,
+        }
     }
 
     /// The same for a reader that may cost so much.
     pub fn allowing(self, allowance: Allowance) -> View<'a> {
         self.allow(allowance);
         self
+    }
+
+    /// The same for a reader that may cost nothing more once `stop` is true.
+    pub fn until(self, stop: &'a AtomicBool) -> View<'a> {
+        View { stop: Some(stop), ..self }
     }
 
     /// From now on the reader may cost so much.
@@ -95,7 +117,8 @@ impl<'a> View<'a> {
     /// Takes steps off what is left.
     pub fn spend(&self, steps: u64) -> Result<(), ReadError> {
         let left = self.left.get();
-        let Some(steps) = left.steps.checked_sub(steps) else {
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        let Some(steps) = left.steps.checked_sub(steps).filter(|_| !stopped) else {
             return Err(self.exceed(Exceeded::Steps));
         };
         self.left.set(Allowance { steps, ..left });

@@ -37,6 +37,8 @@ pub struct Node {
     pub head_index: u64,
     /// See `head_index`.
     pub head_stamp_ms: u64,
+    /// Changes since then.
+    pub changes: u64,
     /// A client has told it to stop.
     pub told_to_stop: bool,
     /// Who may use DEBUG.
@@ -104,6 +106,7 @@ impl Backend for OneNode {
             applied_index: node.index,
             head_index: node.head_index,
             head_stamp_ms: node.head_stamp_ms,
+            changes_since_head: node.changes,
             debug_command: node.debug_command,
             clients_max: 16_000,
             ..NodeInfo::default()
@@ -114,6 +117,7 @@ impl Backend for OneNode {
         self.may_write()?;
         let mut node = self.0.lock();
         (node.head_index, node.head_stamp_ms) = (node.index, node.stamp_ms);
+        node.changes = 0;
         Ok(())
     }
 
@@ -174,6 +178,7 @@ impl OneNode {
         let index = node.index;
         let applied =
             apply_batch(index, &entry, &mut node.rows, Replies::Wanted).expect("a map cannot fail");
+        node.changes += applied.changes;
         Ok(applied.replies)
     }
 }
