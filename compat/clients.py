@@ -14,8 +14,11 @@ from typing import Callable
 HERE = Path(__file__).resolve().parent
 PLACE = HERE.parent / "target" / "compat"
 
-PYTHON = ["redis==8.1.0", "Flask-Caching==2.5.1"]
+PYTHON = ["redis==8.1.0", "Flask-Caching==2.5.1", "Django==5.2.19", "django-redis==7.0.0"]
 NODE = ["ioredis@6.0.0", "redis@6.3.1"]
+# Debian's packages with Go's libraries put their sources here.
+GO_PATH = Path("/usr/share/gocode")
+GO_LIBRARIES = ["gopkg.in/redis.v5", "github.com/gomodule/redigo", "github.com/FZambia/sentinel", "github.com/mna/redisc"]
 
 
 @dataclass
@@ -76,6 +79,29 @@ def node():
     return reason
 
 
+def rust():
+    command = ["cargo", "build", "--quiet", "--locked", "--target-dir", PLACE / "rust"]
+    return built(command, HERE / "rust", {})
+
+
+def go():
+    if not shutil.which("go"):
+        return "go is not installed"
+    missing = [library for library in GO_LIBRARIES if not (GO_PATH / "src" / library).exists()]
+    if missing:
+        return f"{', '.join(missing)} not below {GO_PATH}"
+    PLACE.mkdir(parents=True, exist_ok=True)
+    return built(["go", "build", "-o", PLACE / "go", "."], HERE / "go", {"GO111MODULE": "off", "GOPATH": str(GO_PATH)})
+
+
+def built(command, directory, environment):
+    try:
+        subprocess.run(command, cwd=directory, env={**os.environ, **environment}, check=True)
+    except (subprocess.CalledProcessError, OSError) as error:
+        return f"cannot be built: {error}"
+    return None
+
+
 def redis_tools():
     return None if shutil.which("redis-cli") else "redis-cli is not installed"
 
@@ -90,6 +116,15 @@ def node_client(name, file, mode, **more):
     return Client(name, command, node, source=f"node/{file}", **more)
 
 
+def rust_client(name, client, mode, file, **more):
+    command = [PLACE / "rust" / "debug" / "compat", client, mode]
+    return Client(name, command, rust, source=f"rust/src/{file}", **more)
+
+
+def go_client(name, client, mode, file, **more):
+    return Client(name, [PLACE / "go", client, mode], go, source=f"go/{file}", **more)
+
+
 def tool(name, known=None):
     command = [sys.executable, HERE / "tools" / "redis_cli.py", name]
     return Client(name, command, redis_tools, fails_over=False, known=known or {})
@@ -97,6 +132,8 @@ def tool(name, known=None):
 
 def all_clients():
     alone = {"fails_over": False}
+    by_hand = {"SentinelClient": "it wants Sentinels whose ROLE is `sentinel`; ours is their own"}
+    three_fields = {"cluster mode": "it does not know the fourth field of a node in CLUSTER SLOTS, which Redis 7 brought"}
     return [
         python_client("redis-py, plain", "redis_py.py", "plain", **alone),
         python_client("redis-py, Sentinel", "redis_py.py", "sentinel"),
@@ -109,6 +146,21 @@ def all_clients():
         node_client("node-redis, plain", "node_redis.mjs", "plain", **alone),
         node_client("node-redis, Sentinel", "node_redis.mjs", "sentinel"),
         node_client("node-redis, cluster", "node_redis.mjs", "cluster"),
+        rust_client("redis-rs, plain", "redis", "plain", "redis_sync.rs", **alone),
+        rust_client("redis-rs, Sentinel", "redis", "sentinel", "redis_sync.rs", known=by_hand),
+        rust_client("redis-rs, cluster", "redis", "cluster", "redis_sync.rs"),
+        rust_client("redis-rs with Tokio, plain", "redis-tokio", "plain", "redis_tokio.rs", **alone),
+        rust_client("redis-rs with Tokio, Sentinel", "redis-tokio", "sentinel", "redis_tokio.rs"),
+        rust_client("redis-rs with Tokio, cluster", "redis-tokio", "cluster", "redis_tokio.rs"),
+        rust_client("fred, plain", "fred", "plain", "fred_client.rs", **alone),
+        rust_client("fred, Sentinel", "fred", "sentinel", "fred_client.rs"),
+        rust_client("fred, cluster", "fred", "cluster", "fred_client.rs"),
+        go_client("go-redis 5, plain", "go-redis", "plain", "go_redis.go", **alone),
+        go_client("go-redis 5, Sentinel", "go-redis", "sentinel", "go_redis.go"),
+        go_client("go-redis 5, cluster", "go-redis", "cluster", "go_redis.go", known=three_fields, **alone),
+        go_client("redigo, plain", "redigo", "plain", "redigo.go", **alone),
+        go_client("redigo, FZambia/sentinel", "redigo", "sentinel", "redigo.go"),
+        go_client("redigo, mna/redisc", "redigo", "cluster", "redigo.go"),
         tool("redis-cli"),
         tool("redis-benchmark", {"--cluster": "it refuses a cluster with a single master"}),
         tool("scrape"),

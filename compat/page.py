@@ -60,7 +60,7 @@ def snippets(results):
         if not source or source in seen:
             continue
         seen.add(source)
-        language = {".py": "python", ".mjs": "js", ".java": "java", ".rs": "rust"}[Path(source).suffix]
+        language = {".py": "python", ".mjs": "js", ".rs": "rust", ".go": "go"}[Path(source).suffix]
         text = (HERE / source).read_text()
         pattern = r"^ *(?:#|//) snippet: ([^\n]*)\n(.*?)^ *(?:#|//) end$"
         for title, code in re.findall(pattern, text, re.DOTALL | re.MULTILINE):
