@@ -118,8 +118,8 @@ fn all_keys(args: &[Bytes]) -> Result<&[Bytes], Reply> {
 fn delete(keyspace: &mut Keyspace, keys: &[Bytes]) -> Outcome {
     let mut deleted = 0;
     for key in keys {
-        if let Some(stored) = keyspace.find(key)? {
-            keyspace.delete(key, &stored.header);
+        if let Some(header) = keyspace.find_header(key)? {
+            keyspace.delete(key, &header);
             deleted += 1;
         }
     }

@@ -63,15 +63,15 @@ fn pairs_of<'a>(name: &str, args: &'a [Bytes]) -> Result<&'a [Bytes], Reply> {
 
 fn mset(keyspace: &mut Keyspace, pairs: &[Bytes]) -> Outcome {
     for pair in pairs.chunks_exact(2) {
-        let old = keyspace.find(&pair[0])?;
-        keyspace.put_string(&pair[0], &pair[1], 0, old.as_ref().map(|old| &old.header));
+        let old = keyspace.find_header(&pair[0])?;
+        keyspace.put_string(&pair[0], &pair[1], 0, old.as_ref());
     }
     Ok(Reply::OK)
 }
 
 fn msetnx(keyspace: &mut Keyspace, pairs: &[Bytes]) -> Outcome {
     for pair in pairs.chunks_exact(2) {
-        if keyspace.find(&pair[0])?.is_some() {
+        if keyspace.find_header(&pair[0])?.is_some() {
             return Ok(Reply::Integer(0));
         }
     }
@@ -120,13 +120,13 @@ fn msetex(keyspace: &mut Keyspace, call: MsetexCall) -> Outcome {
     };
     if let Some(present) = call.present {
         for pair in call.pairs.chunks_exact(2) {
-            if keyspace.find(&pair[0])?.is_some() != present {
+            if keyspace.find_header(&pair[0])?.is_some() != present {
                 return Ok(Reply::Integer(0));
             }
         }
     }
     for pair in call.pairs.chunks_exact(2) {
-        let old = keyspace.find(&pair[0])?.map(|old| old.header);
+        let old = keyspace.find_header(&pair[0])?;
         let deadline_ms = match old {
             Some(old) if call.keep_deadline => old.deadline_ms,
             _ => deadline_ms,

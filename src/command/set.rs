@@ -8,7 +8,7 @@ use super::outcome::{Failure, Outcome};
 use super::parse::{DeadlineOptions, SYNTAX, Time, TimeForm, check_pair, is};
 use super::strings::string_of;
 use super::table::{Keys, Spec, write_kind};
-use crate::store::keyspace::Keyspace;
+use crate::store::keyspace::{Header, Keyspace};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[
@@ -184,6 +184,9 @@ impl<'a> SetCall<'a> {
             Some(time) => time.deadline_ms(keyspace.clock_ms(), self.name)?,
             None => 0,
         };
+        if !self.get && !matches!(self.condition, Some(Condition::If(_))) {
+            return self.run_unread(keyspace, deadline_ms);
+        }
         let old = keyspace.find(self.key)?;
         let value = match (&old, self.get) {
             (Some(old), true) => Some(string_of(old)?),
@@ -197,14 +200,31 @@ impl<'a> SetCall<'a> {
             (Some(Condition::If(comparison)), None) => comparison.holds_for_none(),
         };
         if allowed {
-            let old = old.as_ref().map(|old| &old.header);
-            let deadline_ms = match old {
-                Some(old) if self.keep_deadline => old.deadline_ms,
-                _ => deadline_ms,
-            };
-            keyspace.put_string(self.key, self.value, deadline_ms, old);
+            self.put(keyspace, old.map(|old| old.header), deadline_ms);
         }
         Ok(SetResult { done: allowed, old: value })
+    }
+
+    /// When nobody asks for the old value.
+    fn run_unread(&self, keyspace: &mut Keyspace, deadline_ms: u64) -> Result<SetResult, Failure> {
+        let old = keyspace.find_header(self.key)?;
+        let done = match self.condition {
+            Some(Condition::Absent) => old.is_none(),
+            Some(Condition::Present) => old.is_some(),
+            Some(Condition::If(_)) | None => true,
+        };
+        if done {
+            self.put(keyspace, old, deadline_ms);
+        }
+        Ok(SetResult { done, old: None })
+    }
+
+    fn put(&self, keyspace: &mut Keyspace, old: Option<Header>, deadline_ms: u64) {
+        let deadline_ms = match old {
+            Some(old) if self.keep_deadline => old.deadline_ms,
+            _ => deadline_ms,
+        };
+        keyspace.put_string(self.key, self.value, deadline_ms, old.as_ref());
     }
 }
 

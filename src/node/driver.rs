@@ -33,7 +33,8 @@ const APPLY_BYTES_MAX: usize = 8 << 20;
 const APPLY_JOB_BYTES: usize = 1 << 20;
 /// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
 const UNSAVED_ENTRIES_MAX: u64 = 1;
-/// Entries proposed and not chosen; small batches beyond that would cost more than they save,
+/// Entries proposed and not chosen; the second not smaller than the first, because many small ones
+/// would cost more than they save,
 const UNCHOSEN_ENTRIES_MAX: u64 = 2;
 /// but this much in the queue makes a batch that is large enough.
 const UNCHOSEN_NO_MATTER_BYTES: usize = 256 << 10;
@@ -474,8 +475,10 @@ impl Driver {
 
     fn may_propose(&self, environment: &dyn Environment) -> bool {
         let last = self.replica.last().index.0;
+        let unchosen = last - self.replica.chosen().0;
         last - self.replica.durable().0 < UNSAVED_ENTRIES_MAX
-            && (last - self.replica.chosen().0 < UNCHOSEN_ENTRIES_MAX
+            && (unchosen == 0
+                || (unchosen < UNCHOSEN_ENTRIES_MAX && self.proposals.fills_entry())
                 || self.proposals.queued_bytes() >= UNCHOSEN_NO_MATTER_BYTES)
             && last - self.applied.index.0 < UNAPPLIED_ENTRIES_MAX
             && !environment.over_bound()

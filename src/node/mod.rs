@@ -18,6 +18,7 @@ mod proposals;
 pub mod recovery;
 mod refusal;
 pub mod runtime;
+mod saving;
 mod stamp;
 mod status;
 

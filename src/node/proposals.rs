@@ -59,6 +59,11 @@ impl Proposals {
         self.queue_bytes
     }
 
+    /// As many submissions wait as the last entry had: another entry beside it would not be smaller.
+    pub fn fills_entry(&self) -> bool {
+        self.queue.len() >= self.proposed.back().map_or(1, |last| last.waiters.len())
+    }
+
     pub fn in_flight(&self) -> usize {
         self.proposed.len()
     }

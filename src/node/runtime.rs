@@ -3,7 +3,7 @@
 //! | thread | does | is told by | tells the driver |
 //! |---|---|---|---|
 //! | driver | [`Driver::step`], and what the other nodes send and get | its inbox | |
-//! | log | append, sync (one for all that gathered), collapse | `LogJob` | `Saved`, `Collapsed` |
+//! | log | append and sync when the driver leaves it to it, collapse (`node/saving.rs`) | its jobs | `Saved`, `Collapsed` |
 //! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
 //! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
 //! | head | writes heads, at its own pace | `Frozen` | `HeadWritten`, `HeadFailed` |
@@ -31,11 +31,12 @@ use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
 use super::recovery::OpenedNode;
 use super::refusal::Refusal;
+use super::saving::Saving;
 use super::status::Status;
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, Index, NodeId, Save};
 use crate::store::{Store, StoreError};
-use crate::transaction_log::{LogError, Reader, SegmentPreparer, TransactionLog};
+use crate::transaction_log::{LogError, Reader, SegmentPreparer};
 
 /// Bytes of entries that one read of the log returns, roughly.
 const READ_BYTES: usize = 1 << 20;
@@ -98,11 +99,6 @@ pub struct Surroundings {
     pub fatal: Fatal,
 }
 
-enum LogJob {
-    Save(Vec<Save>),
-    Collapse(Index),
-}
-
 enum StoreJob {
     Apply(ApplyJob),
     Install(HeadName),
@@ -128,7 +124,7 @@ pub enum Ended {
 #[derive(Clone)]
 struct Common {
     inbox: Arc<Inbox>,
-    log_jobs: Arc<Mailbox<LogJob>>,
+    saving: Arc<Saving>,
     store_jobs: Arc<Mailbox<StoreJob>>,
     read_jobs: Arc<Mailbox<ReadJob>>,
     frozen: Arc<Mailbox<Frozen>>,
@@ -171,31 +167,38 @@ impl Node {
     /// The operating system has no thread for us.
     pub fn start(opened: OpenedNode, surroundings: Surroundings) -> std::io::Result<Node> {
         let OpenedNode { log, heads, store, applier, start } = opened;
+        let (reader, preparer) = (log.reader(), log.preparer());
+        let (inbox, fatal) = (Arc::<Inbox>::default(), surroundings.fatal);
+        let log_synced = Arc::new(AtomicU64::new(start.recovered.last.0));
+        let saving = Saving::new(
+            log,
+            log_synced.clone(),
+            inbox.clone(),
+            fatal.clone(),
+            surroundings.log_keep_bytes,
+        );
         let common = Common {
-            inbox: Arc::default(),
-            log_jobs: Arc::default(),
+            inbox,
+            saving: Arc::new(saving),
             store_jobs: Arc::default(),
             read_jobs: Arc::default(),
             frozen: Arc::default(),
             stopping: Arc::default(),
             over_bound: Arc::default(),
             applied_is_awaited: Arc::new(AtomicBool::new(true)),
-            log_synced: Arc::new(AtomicU64::new(start.recovered.last.0)),
+            log_synced,
             store: store.clone(),
             heads,
-            fatal: surroundings.fatal,
+            fatal,
         };
         let handle = Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us));
-        let reader = log.reader();
-        let preparer = log.preparer();
-        let (shared_outbox, keep_bytes) =
-            (Arc::new(parking_lot::Mutex::new(surroundings.outbox)), surroundings.log_keep_bytes);
+        let shared_outbox = Arc::new(parking_lot::Mutex::new(surroundings.outbox));
         let mut workers = Vec::new();
         let mut spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.to_string()).spawn(work).map(|it| workers.push(it))
         };
         let shared = common.clone();
-        spawn("log", Box::new(move || run_log(log, &shared, keep_bytes)))?;
+        spawn("log", Box::new(move || shared.saving.run(&shared.store)))?;
         let shared = common.clone();
         spawn("apply", Box::new(move || run_apply(applier, &shared)))?;
         let (shared, outbox) = (common.clone(), shared_outbox.clone());
@@ -215,6 +218,8 @@ impl Node {
         let mut world = World {
             common: common.clone(),
             handle: handle.clone(),
+            saves: Vec::new(),
+            has_sent: false,
             outbox: shared_outbox,
             close_clients: surroundings.close_clients,
             master: None,
@@ -267,7 +272,7 @@ impl Node {
         let ended = self.driver.join().expect("a panic ends the process");
         self.common.stopping.store(true, Ordering::SeqCst);
         // What was handed out is still done: the log first, since the store may not pass it.
-        self.common.log_jobs.close();
+        self.common.saving.close();
         self.common.store_jobs.close();
         self.common.read_jobs.close();
         self.common.frozen.close();
@@ -304,6 +309,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
     loop {
         driver.step(clock::boot_us(), inputs.drain(..), world);
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
+        world.save_now().await;
         if let Some(above) = driver.outlived() {
             return Ended::Outlived(above);
         }
@@ -317,61 +323,6 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         }
         inbox.take(inputs);
     }
-}
-
-fn run_log(mut log: TransactionLog, common: &Common, keep_bytes: u64) {
-    let mut jobs = Vec::new();
-    while common.log_jobs.take(&mut jobs, None) {
-        let mut saves = Vec::new();
-        let mut collapse = None;
-        for job in jobs.drain(..) {
-            match job {
-                LogJob::Save(more) => saves.extend(more),
-                LogJob::Collapse(below) => collapse = collapse.max(Some(below)),
-            }
-        }
-        let result = save(&mut log, &saves, common).and_then(|()| {
-            collapse.map_or(Ok(()), |below| drop_log(&mut log, below, keep_bytes, common))
-        });
-        if let Err(error) = result {
-            return (common.fatal)(&format!("the transaction log failed: {error}"));
-        }
-    }
-}
-
-fn save(log: &mut TransactionLog, saves: &[Save], common: &Common) -> Result<(), LogError> {
-    let Some(last) = saves.last() else { return Ok(()) };
-    timed("the log's write", || log.append_all(saves))?;
-    timed("the log's sync", || log.sync())?;
-    common.log_synced.store(log.last().index.0, Ordering::SeqCst);
-    common.inbox.push(Input::Saved(last.id));
-    Ok(())
-}
-
-/// Drops what two heads cover and the store has synced, but keeps some for nodes that lag.
-fn drop_log(
-    log: &mut TransactionLog,
-    below: Index,
-    keep_bytes: u64,
-    common: &Common,
-) -> Result<(), LogError> {
-    let before = log.base().index;
-    let (mut low, mut high) = (before.0, below.0.min(common.store.synced() + 1));
-    // The highest index from which on the log still holds what is to be kept.
-    while low < high {
-        let middle = low.midpoint(high) + 1;
-        match log.bytes_since(Index(middle)) >= keep_bytes {
-            true => low = middle,
-            false => high = middle - 1,
-        }
-    }
-    if low > before.0 {
-        log.collapse(Index(low))?;
-        if log.base().index > before {
-            common.inbox.push(Input::Collapsed(log.base().index));
-        }
-    }
-    Ok(())
 }
 
 fn run_apply(mut applier: Applier, common: &Common) {
@@ -580,6 +531,10 @@ fn run_housekeeping(
 struct World {
     common: Common,
     handle: Handle,
+    /// Of this step, in order; see [`World::save_now`].
+    saves: Vec<Save>,
+    /// Something was sent in this step.
+    has_sent: bool,
     outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
     close_clients: Arc<dyn Fn() + Send + Sync>,
     /// As last told to `master_changed`.
@@ -587,12 +542,41 @@ struct World {
     master_changed: Arc<dyn Fn(Option<NodeId>) + Send + Sync>,
 }
 
+impl World {
+    /// Does what the step wants saved. What it has sent leaves first: the other nodes' syncs then run
+    /// beside this one.
+    async fn save_now(&mut self) {
+        let has_sent = std::mem::take(&mut self.has_sent);
+        if self.saves.is_empty() {
+            return;
+        }
+        let saving = &self.common.saving;
+        if saving.is_quick(&self.saves) {
+            if has_sent {
+                tokio::task::yield_now().await;
+            }
+            saving.save(&self.saves);
+            self.saves.clear();
+        } else {
+            saving.save_later(std::mem::take(&mut self.saves));
+        }
+    }
+
+    /// What is asked of the log now comes after what was to be saved before.
+    fn keep_order(&mut self) {
+        if !self.saves.is_empty() {
+            self.common.saving.save_later(std::mem::take(&mut self.saves));
+        }
+    }
+}
+
 impl Environment for World {
     fn save(&mut self, saves: Vec<Save>) {
-        self.common.log_jobs.push(LogJob::Save(saves));
+        self.saves.extend(saves);
     }
 
     fn send(&mut self, to: NodeId, message: NodeMessage) {
+        self.has_sent = true;
         self.outbox.lock().send(to, &message);
     }
 
@@ -615,7 +599,8 @@ impl Environment for World {
     }
 
     fn collapse_log(&mut self, below: Index) {
-        self.common.log_jobs.push(LogJob::Collapse(below));
+        self.keep_order();
+        self.common.saving.collapse(below);
     }
 
     fn publish(&mut self, status: &Arc<Status>) {

@@ -5,56 +5,109 @@
 //!
 //! The table is many small ones. Rows are added while all readers wait, and a table that grows moves
 //! all that it holds: as one, a layer's quarter of a million rows held everyone up for a tenth of a
-//! second.
+//! second. A row's hash is computed once for all that look for it, and kept beside it.
 
 use std::cell::OnceCell;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::Bound;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-
-/// Rows and what became of them, in no order; `None` means removed.
-type Unordered = HashMap<Bytes, Option<Bytes>, foldhash::fast::RandomState>;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// How many tables a layer's rows are spread over.
 const PARTS: usize = 256;
 
-/// Rows and what became of them, in parts that grow one by one.
+/// Random, so that nobody can choose keys that meet; the same for all tables of this process.
+static HASHER: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
+
+/// A row to look for, with its hash.
+#[derive(Clone, Copy)]
+pub(super) struct Sought<'a> {
+    row: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> Sought<'a> {
+    pub fn new(row: &'a [u8]) -> Sought<'a> {
+        Sought { row, hash: HASHER.hash_one(row) }
+    }
+
+    /// The row itself.
+    pub fn row(self) -> &'a [u8] {
+        self.row
+    }
+
+    fn is(&self, changed: &Changed) -> bool {
+        // The hash first: it is here, the row elsewhere in memory.
+        changed.hash == self.hash && changed.row == self.row
+    }
+}
+
+/// A row and what became of it; `None` means removed.
+pub(super) struct Changed {
+    hash: u64,
+    /// The row.
+    pub row: Bytes,
+    /// What became of it.
+    pub value: Option<Bytes>,
+}
+
+impl Changed {
+    fn new(row: Bytes, value: Option<Bytes>) -> Changed {
+        Changed { hash: Sought::new(&row).hash, row, value }
+    }
+
+    /// The same row with another value, if it has one.
+    pub fn map_value(self, change: impl FnOnce(Bytes) -> Bytes) -> Changed {
+        Changed { value: self.value.map(change), ..self }
+    }
+
+    fn sought(&self) -> Sought<'_> {
+        Sought { row: &self.row, hash: self.hash }
+    }
+}
+
+/// Rows in no order.
+type Unordered = HashTable<Changed>;
+
+fn rehash(changed: &Changed) -> u64 {
+    changed.hash
+}
+
+/// Rows in parts that grow one by one.
 #[derive(Default)]
 struct Table {
     /// None until there is a row.
     parts: Vec<Unordered>,
-    hasher: foldhash::fast::RandomState,
     len: usize,
 }
 
 impl Table {
-    /// Which part a row is in. The parts have other hashes of their own.
-    fn part_of(&self, row: &[u8]) -> usize {
-        (self.hasher.hash_one(row) >> 40) as usize % PARTS
+    /// Which part a row is in: by bits that the parts themselves do not look at.
+    fn part_of(hash: u64) -> usize {
+        (hash >> 40) as usize % PARTS
     }
 
-    fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        if self.parts.is_empty() {
-            return None;
-        }
-        self.parts[self.part_of(row)].get(row)
+    fn get(&self, sought: Sought) -> Option<&Changed> {
+        let part = self.parts.get(Table::part_of(sought.hash))?;
+        part.find(sought.hash, |changed| sought.is(changed))
     }
 
-    fn get_mut(&mut self, row: &[u8]) -> Option<&mut Option<Bytes>> {
-        let part = self.part_of(row);
-        self.parts.get_mut(part)?.get_mut(row)
+    fn get_mut(&mut self, sought: Sought) -> Option<&mut Changed> {
+        let part = self.parts.get_mut(Table::part_of(sought.hash))?;
+        part.find_mut(sought.hash, |changed| sought.is(changed))
     }
 
     /// Adds a row that is not there.
-    fn add(&mut self, row: Bytes, value: Option<Bytes>) {
+    fn add(&mut self, changed: Changed) {
         if self.parts.is_empty() {
             self.parts.resize_with(PARTS, Unordered::default);
         }
-        let part = self.part_of(&row);
-        self.parts[part].insert(row, value);
+        let part = &mut self.parts[Table::part_of(changed.hash)];
+        part.insert_unique(changed.hash, changed, rehash);
         self.len += 1;
     }
 }
@@ -68,17 +121,17 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Sets a row; returns what was there.
-    pub fn insert(&mut self, row: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
-        if let Some(old) = self.table.get_mut(&row) {
-            return Some(std::mem::replace(old, value));
+    pub fn insert(&mut self, changed: Changed) -> Option<Option<Bytes>> {
+        if let Some(old) = self.table.get_mut(changed.sought()) {
+            return Some(std::mem::replace(&mut old.value, changed.value));
         }
-        self.order.insert(row.clone());
-        self.table.add(row, value);
+        self.order.insert(changed.row.clone());
+        self.table.add(changed);
         None
     }
 
-    pub fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        self.table.get(row)
+    pub fn get(&self, sought: Sought) -> Option<&Option<Bytes>> {
+        self.table.get(sought).map(|changed| &changed.value)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -99,7 +152,7 @@ impl Changes {
         first: &[u8],
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        range_of(|row| self.table.get(row), &self.order, first, end)
+        range_of(|sought| self.get(sought), &self.order, first, end)
     }
 
     /// All rows, ascending.
@@ -123,13 +176,17 @@ pub(super) struct EntryChanges {
 impl EntryChanges {
     /// Sets a row; returns what was there.
     pub fn insert(&mut self, row: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
-        match self.table.entry(row) {
-            Entry::Occupied(mut occupied) => Some(occupied.insert(value)),
+        let changed = Changed::new(row, value);
+        let sought = changed.sought();
+        match self.table.entry(changed.hash, |other| sought.is(other), rehash) {
+            Entry::Occupied(mut occupied) => {
+                Some(std::mem::replace(&mut occupied.get_mut().value, changed.value))
+            }
             Entry::Vacant(vacant) => {
                 if let Some(order) = self.order.get_mut() {
-                    order.insert(vacant.key().clone());
+                    order.insert(changed.row.clone());
                 }
-                vacant.insert(value);
+                vacant.insert(changed);
                 None
             }
         }
@@ -137,14 +194,18 @@ impl EntryChanges {
 
     /// Forgets that a row was changed.
     pub fn remove(&mut self, row: &[u8]) {
-        self.table.remove(row);
+        let sought = Sought::new(row);
+        if let Ok(found) = self.table.find_entry(sought.hash, |changed| sought.is(changed)) {
+            found.remove();
+        }
         if let Some(order) = self.order.get_mut() {
             order.remove(row);
         }
     }
 
-    pub fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        self.table.get(row)
+    pub fn get(&self, sought: Sought) -> Option<&Option<Bytes>> {
+        let found = self.table.find(sought.hash, |changed| sought.is(changed));
+        found.map(|changed| &changed.value)
     }
 
     /// Rows with `first <= row < end`, ascending.
@@ -153,11 +214,11 @@ impl EntryChanges {
         first: &[u8],
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        let order = self.order.get_or_init(|| self.table.keys().cloned().collect());
-        range_of(|row| self.table.get(row), order, first, end)
+        let all = || self.table.iter().map(|changed| changed.row.clone()).collect();
+        range_of(|sought| self.get(sought), self.order.get_or_init(all), first, end)
     }
 
-    pub fn into_iter(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+    pub fn into_iter(self) -> impl Iterator<Item = Changed> {
         self.table.into_iter()
     }
 }
@@ -169,11 +230,13 @@ fn range_of<'a, G>(
     end: Option<&[u8]>,
 ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + use<'a, G>
 where
-    G: Fn(&'a [u8]) -> Option<&'a Option<Bytes>>,
+    G: Fn(Sought<'a>) -> Option<&'a Option<Bytes>>,
 {
     let high = end.map_or(Bound::Unbounded, Bound::Excluded);
     let rows = order.range::<[u8], _>((Bound::Included(first), high));
-    rows.map(move |row| (row, get(row).expect("the table holds what the order holds")))
+    rows.map(move |row| {
+        (row, get(Sought::new(row)).expect("the table holds what the order holds"))
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +244,7 @@ impl FromIterator<(Bytes, Option<Bytes>)> for Changes {
     fn from_iter<I: IntoIterator<Item = (Bytes, Option<Bytes>)>>(changes: I) -> Self {
         let mut all = Changes::default();
         for (row, value) in changes {
-            all.insert(row, value);
+            all.insert(Changed::new(row, value));
         }
         all
     }

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::changes::EntryChanges;
-use super::engine::Change;
+use super::changes::{Changed, EntryChanges, Sought};
 use super::layers::LayerRef;
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
@@ -33,9 +32,9 @@ impl EntryRows {
     pub fn commit(mut self, index: u64) {
         assert!(self.part.is_none(), "entry {index} ends inside a part");
         // Copied, because a value cut out of a log entry would keep the entry alive with it.
-        let changes: Vec<Change> = std::mem::take(&mut self.changes)
+        let changes: Vec<Changed> = std::mem::take(&mut self.changes)
             .into_iter()
-            .map(|(row, value)| (row, value.map(owned)))
+            .map(|changed| changed.map_value(owned))
             .collect();
         let mut layers = self.shared.layers.write();
         assert!(layers.ready, "entry {index} applied while the state is being replaced");
@@ -67,12 +66,25 @@ impl Drop for EntryRows {
 
 impl Rows for EntryRows {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.changes.get(row) {
+        let sought = Sought::new(row);
+        if let Some(value) = self.changes.get(sought) {
             return Ok(value.clone());
         }
         // Recursive, because a visitor of `scan` may read: waiting behind a waiting writer there
         // would wait for ever.
-        self.shared.get_to_change(&self.shared.layers.read_recursive(), row)
+        let layers = self.shared.layers.read_recursive();
+        self.shared.peek_to_change(&layers, sought, |value| value.cloned())
+    }
+
+    fn peek(&self, row: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
+        let sought = Sought::new(row);
+        let mut look = |value: Option<&Bytes>| value.into_iter().for_each(|value| look(value));
+        if let Some(value) = self.changes.get(sought) {
+            look(value.as_ref());
+            return Ok(());
+        }
+        let layers = self.shared.layers.read_recursive();
+        self.shared.peek_to_change(&layers, sought, look)
     }
 
     fn scan(

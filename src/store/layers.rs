@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::changes::{Changes, EntryChanges};
+use super::changes::{Changed, Changes, EntryChanges, Sought};
 use super::engine::Change;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
@@ -60,11 +60,11 @@ pub(super) type ChangeIterator<'a> = Box<dyn Iterator<Item = Result<Change, Stor
 
 impl<'a> LayerRef<'a> {
     /// What this layer says about a row: nothing, removed, or its value.
-    pub fn get(self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
+    pub fn get(self, sought: Sought) -> Result<Option<Option<Bytes>>, StoreError> {
         match self {
-            LayerRef::Memory(changes) => Ok(changes.get(row).cloned()),
-            LayerRef::Entry(changes) => Ok(changes.get(row).cloned()),
-            LayerRef::Spilled(spilled) => spilled.get(row),
+            LayerRef::Memory(changes) => Ok(changes.get(sought).cloned()),
+            LayerRef::Entry(changes) => Ok(changes.get(sought).cloned()),
+            LayerRef::Spilled(spilled) => spilled.get(sought.row()),
         }
     }
 
@@ -127,12 +127,12 @@ impl Layers {
     }
 
     /// Makes the changes of the entry at `index` visible.
-    pub fn commit(&mut self, index: u64, changes: Vec<Change>) {
+    pub fn commit(&mut self, index: u64, changes: Vec<Changed>) {
         assert_eq!(index, self.applied + 1, "entry {index} applied over {}", self.applied);
-        for (row, value) in changes {
-            let row_bytes = row.len() + ROW_OVERHEAD_BYTES;
-            self.active_bytes += row_bytes + value_bytes(&value);
-            if let Some(old) = self.active.insert(row, value) {
+        for changed in changes {
+            let row_bytes = changed.row.len() + ROW_OVERHEAD_BYTES;
+            self.active_bytes += row_bytes + value_bytes(&changed.value);
+            if let Some(old) = self.active.insert(changed) {
                 self.active_bytes -= row_bytes + value_bytes(&old);
             }
         }
@@ -182,13 +182,26 @@ impl Layers {
     }
 
     /// What the layers say about a row: nothing, removed, or its value.
-    pub fn get(&self, row: &[u8]) -> Result<Option<Option<Bytes>>, StoreError> {
-        if let Some(value) = self.active.get(row) {
-            return Ok(Some(value.clone()));
+    pub fn get(&self, sought: Sought) -> Result<Option<Option<Bytes>>, StoreError> {
+        self.peek(sought, |value| value.cloned())
+    }
+
+    /// The same, looked at where it is: to take a value costs more than to read its first bytes.
+    pub fn peek<R>(
+        &self,
+        sought: Sought,
+        look: impl FnOnce(Option<&Bytes>) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        if let Some(value) = self.active.get(sought) {
+            return Ok(Some(look(value.as_ref())));
         }
         for layer in self.frozen.iter().rev() {
-            if let Some(value) = layer.layer().get(row)? {
-                return Ok(Some(value));
+            if let FrozenChanges::Memory(changes) = &layer.changes {
+                if let Some(value) = changes.get(sought) {
+                    return Ok(Some(look(value.as_ref())));
+                }
+            } else if let Some(value) = layer.layer().get(sought)? {
+                return Ok(Some(look(value.as_ref())));
             }
         }
         Ok(None)

@@ -28,6 +28,12 @@ pub trait Rows {
     /// The row's value; `None` when there is no such row.
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
+    /// Shows the row's value, if there is such a row, without taking it.
+    fn peek(&self, row: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
+        self.get(row)?.iter().for_each(|value| look(value));
+        Ok(())
+    }
+
     /// Visits the rows with `first <= row < end` (`end` `None`: to the last row), ascending, or
     /// descending when `reverse`, until `visit` returns false.
     fn scan(

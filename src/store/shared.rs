@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::changes::Sought;
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
@@ -118,23 +119,35 @@ impl Shared {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        match layers.get(row)? {
+        match layers.get(Sought::new(row))? {
             Some(value) => Ok(Some(value)),
-            None => Ok(self.cache.as_ref().and_then(|cache| cache.get(row))),
+            None => Ok(self.cached(row)),
         }
     }
 
-    /// The same for who is about to change the row: then a layer will hold it, and to remember what
-    /// it was would only take another row's place.
-    pub fn get_to_change(
+    fn cached(&self, row: &[u8]) -> Option<Option<Bytes>> {
+        self.cache.as_ref().and_then(|cache| cache.get(row))
+    }
+
+    /// Shows the visible value to who is about to change the row. It is not remembered: soon a layer
+    /// holds the row, and what it was would only take another one's place.
+    pub fn peek_to_change<R>(
         &self,
         layers: &Layers,
-        row: &[u8],
-    ) -> Result<Option<Bytes>, StoreError> {
-        match self.get_from_memory(layers, row)? {
-            Some(value) => Ok(value),
-            None => self.get_from_engine(row),
+        sought: Sought,
+        mut look: impl FnMut(Option<&Bytes>) -> R,
+    ) -> Result<R, StoreError> {
+        if !layers.ready {
+            return Err(StoreError::Replaced);
         }
+        if let Some(result) = layers.peek(sought, &mut look)? {
+            return Ok(result);
+        }
+        let value = match self.cached(sought.row()) {
+            Some(value) => value,
+            None => self.get_from_engine(sought.row())?,
+        };
+        Ok(look(value.as_ref()))
     }
 
     /// The engine's value of a row.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLockReadGuard;
 
+use super::changes::Sought;
 use super::layers::{FrozenLayer, Layers};
 use super::local_rows::{
     LOCAL_FIRST, LOCAL_SPACE, RETIRED_END, RETIRED_FIRST, retired_space, space_range,
@@ -181,8 +182,9 @@ impl FrozenView {
 
 impl Rows for FrozenView {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let sought = Sought::new(row);
         for layer in &self.layers {
-            if let Some(value) = layer.layer().get(row)? {
+            if let Some(value) = layer.layer().get(sought)? {
                 return Ok(value);
             }
         }

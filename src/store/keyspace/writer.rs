@@ -122,12 +122,28 @@ impl<'a> Keyspace<'a> {
             return Ok(None);
         };
         let stored = Stored::decode(row)?;
-        let hidden = hider(&self.removals, space, key, &stored.header).is_some();
-        if hidden || stored.header.gone_at(self.meta.clock_ms) {
-            self.remove_gone(self.database, key, &stored.header);
-            return Ok(None);
+        Ok(self.keep_visible(key, &stored.header).then_some(stored))
+    }
+
+    /// The same, for who needs the header alone.
+    pub fn find_header(&mut self, key: &[u8]) -> Result<Option<Header>, StoreError> {
+        let space = self.now().space;
+        let mut header = None;
+        let mut decode = |row: &[u8]| header = Some(Header::decode(row));
+        with_key_row(space, key, |row| self.rows.peek(row, &mut decode))?;
+        let Some(header) = header.transpose()? else { return Ok(None) };
+        Ok(self.keep_visible(key, &header).then_some(header))
+    }
+
+    /// Whether a key that has a row is there. The row of one that is not is deleted.
+    fn keep_visible(&mut self, key: &[u8], header: &Header) -> bool {
+        let space = self.now().space;
+        let hidden = hider(&self.removals, space, key, header).is_some();
+        let gone = hidden || header.gone_at(self.meta.clock_ms);
+        if gone {
+            self.remove_gone(self.database, key, header);
         }
-        Ok(Some(stored))
+        !gone
     }
 
     /// Sets a string. `deadline_ms` 0: it never expires; one not after the log's clock deletes the

@@ -1,0 +1,173 @@
+//! Saving to the transaction log, by whoever does it soonest.
+//!
+//! A disk that syncs in less time than two changes of threads take is used by the driver itself.
+//! One that takes longer is left to the log's thread, so that heartbeats and clients go on
+//! meanwhile. Which of the two it is shows in how long the last sync took; so a disk that begins to
+//! stall holds the driver up once.
+//!
+//! Invariant: saves reach the log in the order in which the replica gave them. The driver uses the
+//! log itself only while nothing waits for the log's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::environment::Input;
+use super::inbox::Inbox;
+use super::mailbox::Mailbox;
+use super::runtime::Fatal;
+use crate::paxos::{Index, Save};
+use crate::store::Store;
+use crate::transaction_log::{LogError, TransactionLog};
+
+/// Syncs up to here are quick.
+const QUICK: Duration = Duration::from_millis(1);
+/// More bytes than these are left to the log's thread, however quick the disk is.
+const QUICK_BYTES: usize = 256 << 10;
+
+enum Job {
+    Save(Vec<Save>),
+    Collapse(Index),
+}
+
+/// The transaction log of a running node.
+pub(super) struct Saving {
+    log: Mutex<TransactionLog>,
+    jobs: Mailbox<Job>,
+    /// Jobs that the log's thread has not done yet.
+    waiting: AtomicUsize,
+    /// The last sync was.
+    is_quick: AtomicBool,
+    /// The log is synced up to here; what the store may drain.
+    synced: Arc<AtomicU64>,
+    inbox: Arc<Inbox>,
+    fatal: Fatal,
+    keep_bytes: u64,
+}
+
+impl Saving {
+    /// `synced` is kept at what the log is synced up to. Some of the log below what could be dropped
+    /// is kept for nodes that lag.
+    pub fn new(
+        log: TransactionLog,
+        synced: Arc<AtomicU64>,
+        inbox: Arc<Inbox>,
+        fatal: Fatal,
+        keep_bytes: u64,
+    ) -> Saving {
+        Saving {
+            log: Mutex::new(log),
+            jobs: Mailbox::default(),
+            waiting: AtomicUsize::new(0),
+            is_quick: AtomicBool::new(false),
+            synced,
+            inbox,
+            fatal,
+            keep_bytes,
+        }
+    }
+
+    /// Whether the driver should save this itself.
+    pub fn is_quick(&self, saves: &[Save]) -> bool {
+        let entries = saves.iter().flat_map(|save| &save.entries);
+        let bytes: usize = entries.map(|entry| entry.value.size_bytes()).sum();
+        self.is_quick.load(Ordering::Relaxed)
+            && self.waiting.load(Ordering::SeqCst) == 0
+            && bytes <= QUICK_BYTES
+    }
+
+    /// Saves now. To be called by the driver, after [`Saving::is_quick`].
+    pub fn save(&self, saves: &[Save]) {
+        if let Err(error) = self.append(&mut self.log.lock(), saves) {
+            self.failed(&error);
+        }
+    }
+
+    /// Has the log's thread save.
+    pub fn save_later(&self, saves: Vec<Save>) {
+        self.push(Job::Save(saves));
+    }
+
+    /// Has the log's thread drop what is below, but for what is kept.
+    pub fn collapse(&self, below: Index) {
+        self.push(Job::Collapse(below));
+    }
+
+    fn push(&self, job: Job) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.jobs.push(job);
+    }
+
+    /// What waits is still done, then [`Saving::run`] returns.
+    pub fn close(&self) {
+        self.jobs.close();
+    }
+
+    /// The log's thread.
+    pub fn run(&self, store: &Store) {
+        let mut jobs = Vec::new();
+        while self.jobs.take(&mut jobs, None) {
+            let count = jobs.len();
+            let mut saves = Vec::new();
+            let mut collapse = None;
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Save(more) => saves.extend(more),
+                    Job::Collapse(below) => collapse = collapse.max(Some(below)),
+                }
+            }
+            let mut log = self.log.lock();
+            let result = self.append(&mut log, &saves).and_then(|()| {
+                collapse.map_or(Ok(()), |below| self.drop_below(&mut log, below, store))
+            });
+            drop(log);
+            if let Err(error) = result {
+                return self.failed(&error);
+            }
+            self.waiting.fetch_sub(count, Ordering::SeqCst);
+        }
+    }
+
+    fn append(&self, log: &mut TransactionLog, saves: &[Save]) -> Result<(), LogError> {
+        let Some(last) = saves.last() else { return Ok(()) };
+        log.append_all(saves)?;
+        let began = Instant::now();
+        log.sync()?;
+        self.is_quick.store(began.elapsed() <= QUICK, Ordering::Relaxed);
+        self.synced.store(log.last().index.0, Ordering::SeqCst);
+        self.inbox.push(Input::Saved(last.id));
+        Ok(())
+    }
+
+    /// Drops what two heads cover and the store has synced, but keeps some for nodes that lag.
+    fn drop_below(
+        &self,
+        log: &mut TransactionLog,
+        below: Index,
+        store: &Store,
+    ) -> Result<(), LogError> {
+        let before = log.base().index;
+        let (mut low, mut high) = (before.0, below.0.min(store.synced() + 1));
+        // The highest index from which on the log still holds what is to be kept.
+        while low < high {
+            let middle = low.midpoint(high) + 1;
+            match log.bytes_since(Index(middle)) >= self.keep_bytes {
+                true => low = middle,
+                false => high = middle - 1,
+            }
+        }
+        if low > before.0 {
+            log.collapse(Index(low))?;
+            if log.base().index > before {
+                self.inbox.push(Input::Collapsed(log.base().index));
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &LogError) {
+        (self.fatal)(&format!("the transaction log failed: {error}"));
+    }
+}
