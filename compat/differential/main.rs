@@ -174,6 +174,7 @@ impl Client {
         let name = args[0].to_ascii_lowercase();
         match (&name[..], theirs) {
             (b"multi", Reply::Simple(_)) => self.queued = Some(Vec::new()),
+            (b"watch", Reply::Simple(_)) => self.watches = true,
             (b"exec" | b"discard", _) if args.len() == 1 => {
                 let queued = self.queued.take().unwrap_or_default();
                 self.watches = false;
@@ -265,12 +266,12 @@ fn round(seed: u64, commands: u64, redis: &str, cluster: &str) -> io::Result<u64
     let mut sent = 0;
     while sent < commands {
         let who = usize::from(random.u8(..3) == 0);
-        let mut pipeline = Vec::new();
+        let (mut pipeline, mut watches_soon) = (Vec::new(), false);
         let most = if random.bool() { 1 } else { random.usize(1..=PIPELINE_MAX) };
         while pipeline.len() < most {
             let anyone_watches = clients.iter().any(|client| client.watches);
-            let more = random_commands(&mut random, anyone_watches);
-            clients[who].watches |= more.len() > 1;
+            let more = random_commands(&mut random, anyone_watches || watches_soon);
+            watches_soon |= more.len() > 1;
             pipeline.extend(more);
         }
         sent += pipeline.len() as u64;

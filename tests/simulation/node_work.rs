@@ -26,11 +26,14 @@ impl World {
         if process.failed.is_some() {
             return;
         }
+        let entries = saves.iter().flat_map(|save| &save.entries);
+        let largest = entries.map(|entry| entry.value.size_bytes()).max().unwrap_or(0);
+        // Before it fails: what it sent counts all the same.
+        self.entry_bytes_max = self.entry_bytes_max.max(largest);
+        let Some(process) = self.process(node) else { return };
         if let Err(error) = process.log.append_all(&saves) {
             return self.fail(node, error.to_string());
         }
-        let entries = saves.iter().flat_map(|save| &save.entries);
-        let largest = entries.map(|entry| entry.value.size_bytes()).max().unwrap_or(0);
         for save in saves {
             process.saves.push_back(PendingSave {
                 id: save.id,
@@ -39,7 +42,6 @@ impl World {
                 state: save.state,
             });
         }
-        self.entry_bytes_max = self.entry_bytes_max.max(largest);
         self.begin_sync(node);
     }
 
