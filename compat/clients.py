@@ -106,6 +106,11 @@ def redis_tools():
     return None if shutil.which("redis-cli") else "redis-cli is not installed"
 
 
+def exporter():
+    found = shutil.which("prometheus-redis-exporter")
+    return redis_tools() if found else "prometheus-redis-exporter is not installed"
+
+
 def python_client(name, file, mode, **more):
     command = [PLACE / "python" / "bin" / "python", HERE / "python" / file, mode]
     return Client(name, command, python, source=f"python/{file}", **more)
@@ -140,6 +145,7 @@ def all_clients():
         python_client("redis-py, cluster", "redis_py.py", "cluster"),
         python_client("redis-py, asyncio with Sentinel", "redis_py.py", "asyncio"),
         python_client("Flask-Caching", "cache_site.py", ""),
+        python_client("django-redis", "django_cache.py", ""),
         node_client("ioredis, plain", "ioredis.mjs", "plain", **alone),
         node_client("ioredis, Sentinel", "ioredis.mjs", "sentinel"),
         node_client("ioredis, cluster", "ioredis.mjs", "cluster"),
@@ -164,4 +170,5 @@ def all_clients():
         tool("redis-cli"),
         tool("redis-benchmark", {"--cluster": "it refuses a cluster with a single master"}),
         tool("scrape"),
+        Client("prometheus-redis-exporter", [sys.executable, HERE / "tools" / "exporter.py"], exporter, **alone),
     ]
