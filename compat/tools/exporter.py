@@ -113,5 +113,5 @@ def of_replica():
     return f"{len(values)} values"
 
 
-feature("of the master", of_master)
-feature("of a replica", of_replica)
+feature("scrape of the master", of_master)
+feature("scrape of a replica", of_replica)
