@@ -18,7 +18,10 @@ PYTHON = ["redis==8.1.0", "Flask-Caching==2.5.1", "Django==5.2.19", "django-redi
 NODE = ["ioredis@6.0.0", "redis@6.3.1"]
 # Debian's packages with Go's libraries put their sources here.
 GO_PATH = Path("/usr/share/gocode")
-GO_LIBRARIES = ["gopkg.in/redis.v5", "github.com/gomodule/redigo", "github.com/FZambia/sentinel", "github.com/mna/redisc"]
+GO_LIBRARIES = ["gopkg.in/redis.v5", "github.com/gomodule/redigo"]
+GO_LIBRARIES += ["github.com/FZambia/sentinel", "github.com/mna/redisc"]
+# Where Jedis and what it needs are, for who has them.
+JARS = os.environ.get("ARAKOON_JARS", "")
 
 
 @dataclass
@@ -91,7 +94,17 @@ def go():
     if missing:
         return f"{', '.join(missing)} not below {GO_PATH}"
     PLACE.mkdir(parents=True, exist_ok=True)
-    return built(["go", "build", "-o", PLACE / "go", "."], HERE / "go", {"GO111MODULE": "off", "GOPATH": str(GO_PATH)})
+    without_modules = {"GO111MODULE": "off", "GOPATH": str(GO_PATH)}
+    return built(["go", "build", "-o", PLACE / "go", "."], HERE / "go", without_modules)
+
+
+def java():
+    if not JARS:
+        return "no registry that is asked here has Jedis; ARAKOON_JARS may name a class path with it"
+    if not shutil.which("javac"):
+        return "javac is not installed"
+    (PLACE / "java").mkdir(parents=True, exist_ok=True)
+    return built(["javac", "-d", PLACE / "java", "-cp", JARS, HERE / "java" / "JedisClient.java"], HERE, {})
 
 
 def built(command, directory, environment):
@@ -104,6 +117,11 @@ def built(command, directory, environment):
 
 def redis_tools():
     return None if shutil.which("redis-cli") else "redis-cli is not installed"
+
+
+def exporter():
+    found = shutil.which("prometheus-redis-exporter")
+    return redis_tools() if found else "prometheus-redis-exporter is not installed"
 
 
 def python_client(name, file, mode, **more):
@@ -125,6 +143,11 @@ def go_client(name, client, mode, file, **more):
     return Client(name, [PLACE / "go", client, mode], go, source=f"go/{file}", **more)
 
 
+def java_client(name, mode, **more):
+    command = ["java", "-cp", f"{PLACE / 'java'}:{JARS}", "JedisClient", mode]
+    return Client(name, command, java, source="java/JedisClient.java", **more)
+
+
 def tool(name, known=None):
     command = [sys.executable, HERE / "tools" / "redis_cli.py", name]
     return Client(name, command, redis_tools, fails_over=False, known=known or {})
@@ -132,14 +155,15 @@ def tool(name, known=None):
 
 def all_clients():
     alone = {"fails_over": False}
-    by_hand = {"SentinelClient": "it wants Sentinels whose ROLE is `sentinel`; ours is their own"}
-    three_fields = {"cluster mode": "it does not know the fourth field of a node in CLUSTER SLOTS, which Redis 7 brought"}
+    by_hand = {"SentinelClient": "it wants nodes whose ROLE is `sentinel`; it is asked by hand"}
+    three_fields = {"cluster mode": "it refuses CLUSTER SLOTS as Redis answers it since 7, with four fields"}
     return [
         python_client("redis-py, plain", "redis_py.py", "plain", **alone),
         python_client("redis-py, Sentinel", "redis_py.py", "sentinel"),
         python_client("redis-py, cluster", "redis_py.py", "cluster"),
         python_client("redis-py, asyncio with Sentinel", "redis_py.py", "asyncio"),
         python_client("Flask-Caching", "cache_site.py", ""),
+        python_client("django-redis", "django_cache.py", ""),
         node_client("ioredis, plain", "ioredis.mjs", "plain", **alone),
         node_client("ioredis, Sentinel", "ioredis.mjs", "sentinel"),
         node_client("ioredis, cluster", "ioredis.mjs", "cluster"),
@@ -161,7 +185,11 @@ def all_clients():
         go_client("redigo, plain", "redigo", "plain", "redigo.go", **alone),
         go_client("redigo, FZambia/sentinel", "redigo", "sentinel", "redigo.go"),
         go_client("redigo, mna/redisc", "redigo", "cluster", "redigo.go"),
+        java_client("Jedis, plain", "plain", **alone),
+        java_client("Jedis, Sentinel", "sentinel"),
+        java_client("Jedis, cluster", "cluster"),
         tool("redis-cli"),
         tool("redis-benchmark", {"--cluster": "it refuses a cluster with a single master"}),
         tool("scrape"),
+        Client("prometheus-redis-exporter", [sys.executable, HERE / "tools" / "exporter.py"], exporter, **alone),
     ]

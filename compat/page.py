@@ -1,10 +1,12 @@
 """The matrix and the snippets in docs/clients.md."""
 
 import re
+import textwrap
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "clients.md"
+LANGUAGES = {".py": "python", ".mjs": "js", ".rs": "rust", ".go": "go", ".java": "java"}
 COLUMNS = ["basics", "8 MiB value", "pipeline", "MULTI and WATCH", "expiry", "scan"]
 
 
@@ -60,11 +62,11 @@ def snippets(results):
         if not source or source in seen:
             continue
         seen.add(source)
-        language = {".py": "python", ".mjs": "js", ".rs": "rust", ".go": "go"}[Path(source).suffix]
+        language = LANGUAGES[Path(source).suffix]
         text = (HERE / source).read_text()
         pattern = r"^ *(?:#|//) snippet: ([^\n]*)\n(.*?)^ *(?:#|//) end$"
         for title, code in re.findall(pattern, text, re.DOTALL | re.MULTILINE):
-            parts.append(f"### {title}\n\nFrom `compat/{source}`:\n\n```{language}\n{code.strip()}\n```")
+            parts.append(f"### {title}\n\nFrom `compat/{source}`:\n\n```{language}\n{textwrap.dedent(code).strip()}\n```")
     return "\n\n".join(parts)
 
 

@@ -64,7 +64,6 @@ for (const RESP of [2, 3]) {
     const key = `{${run}}t`;
     await client.set(key, "1");
     same(await client.multi().set(key, "2").get(key).exec(), ["OK", "2"]);
-    if (mode === "cluster") return; // It has no WATCH: connections are shared.
     const conflict = async (own) => {
       await own.watch(key);
       // Not this client: it may have a single connection, which `own` is.
@@ -81,7 +80,9 @@ for (const RESP of [2, 3]) {
     };
     if (mode === "sentinel") await client.use(conflict);
     else {
-      const own = await client.duplicate().connect();
+      // A cluster has no WATCH, because its connections are shared; one of a node's own has.
+      const node = mode === "cluster" ? await client.nodeClient(client.masters[0]) : client;
+      const own = await node.duplicate().connect();
       await conflict(own);
       own.destroy();
     }

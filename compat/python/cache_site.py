@@ -7,7 +7,7 @@ from flask_caching import Cache
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
-from protocol import NAME, NODES, feature, same, write_through_a_failover
+from protocol import BINARY, LARGE, NAME, NODES, feature, same, write_through_a_failover
 
 
 # snippet: Flask-Caching
@@ -41,6 +41,24 @@ def memoize():
     same(calls, [1, 2, 1])
 
 
+def binary():
+    value = {"bytes": BINARY, "numbers": [1, 2.5, None]}
+    cache.set("flask:b", value)
+    same((cache.get("flask:b"), cache.get("flask:none"), cache.has("flask:b")), (value, None, True))
+    same((cache.add("flask:b", 1), cache.add("flask:new", 1)), (False, True))
+    same(cache.delete_many("flask:b", "flask:new"), ["flask:b", "flask:new"])
+
+
+def basics():
+    memoize()
+    binary()
+
+
+def large():
+    cache.set("flask:large", LARGE)
+    same(cache.get("flask:large"), LARGE)
+
+
 def many():
     cache.set_many({f"many{number}": number for number in range(50)})
     same(cache.get_many(*[f"many{number}" for number in range(50)]), list(range(50)))
@@ -58,7 +76,8 @@ def expiry():
 
 
 with app.app_context():
-    feature("basics", memoize)
+    feature("basics", basics)
+    feature("8 MiB value", large)
     feature("pipeline", many)
     feature("expiry", expiry)
     client = cache.cache._write_client

@@ -58,7 +58,9 @@ def big_keys():
 
 
 def mem_keys():
-    run("--memkeys")
+    said = run("--memkeys")
+    if "Biggest string found" not in said or " strings with " not in said:
+        raise AssertionError(said[-300:])
 
 
 def stat():
@@ -135,7 +137,8 @@ TESTS = {
     "redis-benchmark": [("basics, RESP2", benchmark), ("--cluster", benchmark_cluster)],
     "scrape": [("INFO's fields", scrape)],
 }
-if sys.argv[1] == "scrape":
-    run("--pipe", input=b"".join(b"SET cli:scrape:%d %d\r\n" % (n, n) for n in range(20_000)))
-for name, test in TESTS[sys.argv[1]]:
-    feature(name, test)
+if __name__ == "__main__":
+    if sys.argv[1] == "scrape":
+        run("--pipe", input=b"".join(b"SET cli:scrape:%d %d\r\n" % (n, n) for n in range(20_000)))
+    for name, test in TESTS[sys.argv[1]]:
+        feature(name, test)

@@ -80,26 +80,15 @@ pub(super) fn master(node: &NodeInfo, name: &[u8]) -> Reply {
 
 fn describe_master(node: &NodeInfo, name: &str) -> Reply {
     let topology = Topology::of(node);
-    let shown = topology.shown_master();
     let flags = match topology.master {
         Some(_) => "master",
         None => "s_down,o_down,master,disconnected",
     };
     let others = topology.members.len() - 1;
-    let (host, port) = shown.map_or(("", 0), |master| (master.host, master.port));
-    let (id, silent_ms) = shown.map_or(("", 0), |master| (master.id.as_str(), master.silent_ms));
-    fields(&[
-        ("name", name.to_owned()),
-        ("ip", host.to_owned()),
-        ("port", port.to_string()),
-        ("runid", id.to_owned()),
-        ("flags", flags.to_owned()),
-        ("link-pending-commands", "0".to_owned()),
-        ("link-refcount", "1".to_owned()),
-        ("last-ping-sent", "0".to_owned()),
-        ("last-ok-ping-reply", silent_ms.to_string()),
-        ("last-ping-reply", silent_ms.to_string()),
-        ("down-after-milliseconds", node.lease_ms.to_string()),
+    let shown = topology.shown_master();
+    let silent_ms = shown.map_or(0, |master| master.silent_ms);
+    let mut fields = common_fields(node, name.to_owned(), shown, flags);
+    fields.extend([
         ("info-refresh", silent_ms.to_string()),
         ("role-reported", "master".to_owned()),
         ("config-epoch", node.epoch.to_string()),
@@ -108,7 +97,8 @@ fn describe_master(node: &NodeInfo, name: &str) -> Reply {
         ("quorum", majority(&topology).to_string()),
         ("failover-timeout", (2 * node.lease_ms).to_string()),
         ("parallel-syncs", others.to_string()),
-    ])
+    ]);
+    map(fields)
 }
 
 /// SENTINEL REPLICAS and SLAVES
@@ -121,27 +111,19 @@ pub(super) fn replicas(node: &NodeInfo, name: &[u8]) -> Reply {
     let describe = |member: &Member| {
         let flags = if member.reachable { "slave" } else { "s_down,slave,disconnected" };
         let link = if topology.master.is_some() && member.reachable { "ok" } else { "err" };
-        fields(&[
-            ("name", member.place()),
-            ("ip", member.host.to_owned()),
-            ("port", member.port.to_string()),
-            ("runid", member.id.clone()),
-            ("flags", flags.to_owned()),
-            ("link-pending-commands", "0".to_owned()),
-            ("link-refcount", "1".to_owned()),
-            ("last-ping-sent", "0".to_owned()),
-            ("last-ok-ping-reply", member.silent_ms.to_string()),
-            ("last-ping-reply", member.silent_ms.to_string()),
-            ("down-after-milliseconds", node.lease_ms.to_string()),
+        let mut fields = common_fields(node, member.place(), Some(member), flags);
+        fields.extend([
             ("info-refresh", member.silent_ms.to_string()),
             ("role-reported", "slave".to_owned()),
             ("master-link-status", link.to_owned()),
             ("master-host", master.map_or(String::new(), |master| master.host.to_owned())),
             ("master-port", master.map_or(0, |master| master.port).to_string()),
+            // Fixed: any replica may become master as well as another.
             ("slave-priority", "100".to_owned()),
             ("slave-repl-offset", member.offset.to_string()),
             ("replica-announced", "1".to_owned()),
-        ])
+        ]);
+        map(fields)
     };
     Reply::Array(topology.replicas().map(describe).collect())
 }
@@ -154,25 +136,41 @@ pub(super) fn sentinels(node: &NodeInfo, name: &[u8]) -> Reply {
     let topology = Topology::of(node);
     let describe = |member: &Member| {
         let flags = if member.reachable { "sentinel" } else { "s_down,sentinel,disconnected" };
-        fields(&[
-            ("name", member.id.clone()),
-            ("ip", member.host.to_owned()),
-            ("port", member.port.to_string()),
-            ("runid", member.id.clone()),
-            ("flags", flags.to_owned()),
-            ("link-pending-commands", "0".to_owned()),
-            ("link-refcount", "1".to_owned()),
-            ("last-ping-sent", "0".to_owned()),
-            ("last-ok-ping-reply", member.silent_ms.to_string()),
-            ("last-ping-reply", member.silent_ms.to_string()),
-            ("down-after-milliseconds", node.lease_ms.to_string()),
+        let mut fields = common_fields(node, member.id.clone(), Some(member), flags);
+        fields.extend([
             ("last-hello-message", member.silent_ms.to_string()),
+            // Fixed: nobody votes as a Sentinel does.
             ("voted-leader", "?".to_owned()),
             ("voted-leader-epoch", "0".to_owned()),
-        ])
+        ]);
+        map(fields)
     };
     let others = topology.members.iter().filter(|member| !member.own);
     Reply::Array(others.map(describe).collect())
+}
+
+type Fields = Vec<(&'static str, String)>;
+
+/// What a description begins with, whatever it describes. `member` is not there before the first
+/// master is known.
+fn common_fields(node: &NodeInfo, name: String, member: Option<&Member>, flags: &str) -> Fields {
+    let (host, port) = member.map_or(("", 0), |member| (member.host, member.port));
+    let id = member.map_or(String::new(), |member| member.id.clone());
+    let silent_ms = member.map_or(0, |member| member.silent_ms).to_string();
+    vec![
+        ("name", name),
+        ("ip", host.to_owned()),
+        ("port", port.to_string()),
+        ("runid", id),
+        ("flags", flags.to_owned()),
+        // Fixed: nodes hear of each other all the time, and nothing of it waits on a link.
+        ("link-pending-commands", "0".to_owned()),
+        ("link-refcount", "1".to_owned()),
+        ("last-ping-sent", "0".to_owned()),
+        ("last-ok-ping-reply", silent_ms.clone()),
+        ("last-ping-reply", silent_ms),
+        ("down-after-milliseconds", node.lease_ms.to_string()),
+    ]
 }
 
 /// SENTINEL CKQUORUM
@@ -238,8 +236,7 @@ fn text(text: &str) -> Reply {
     Reply::bulk(text.to_owned())
 }
 
-fn fields(fields: &[(&'static str, String)]) -> Reply {
-    let pair =
-        |(name, value): &(&'static str, String)| (Reply::bulk(*name), Reply::bulk(value.clone()));
-    Reply::Map(fields.iter().map(pair).collect())
+fn map(fields: Fields) -> Reply {
+    let pair = |(name, value)| (Reply::bulk(name), Reply::bulk(value));
+    Reply::Map(fields.into_iter().map(pair).collect())
 }

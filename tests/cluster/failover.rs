@@ -5,22 +5,15 @@ use std::time::{Duration, Instant};
 use arakoon::cli::client::Client;
 use resp::Reply;
 
-use crate::harness::{ANSWER_WITHIN, Cluster, eventually};
+use crate::harness::{ANSWER_WITHIN, Cluster, eventually, times};
 use crate::load::Load;
-
-fn kills() -> usize {
-    match std::env::var("ARAKOON_KILLS") {
-        Ok(text) => text.parse().expect("ARAKOON_KILLS is a number"),
-        Err(_) => 3,
-    }
-}
 
 #[test]
 fn acknowledged_writes_survive_kills_of_the_master() {
     let mut cluster = Cluster::start();
     let load = Load::start(&cluster);
     let mut killed_at = Vec::new();
-    for _ in 0..kills() {
+    for _ in 0..times("ARAKOON_KILLS", 3) {
         load.wait_for(200);
         let master = cluster.master();
         killed_at.push(Instant::now());
@@ -33,13 +26,8 @@ fn acknowledged_writes_survive_kills_of_the_master() {
     let written = load.stop();
     written.check(&cluster);
 
-    // Writes went on between any two kills, so each pause ended before the next kill.
-    killed_at.push(Instant::now());
-    let mut gaps: Vec<Duration> =
-        killed_at.windows(2).map(|kills| written.longest_gap(kills[0], kills[1])).collect();
-    gaps.sort();
-    let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
-    eprintln!("{} kills: median gap {median:?}, longest {longest:?}", gaps.len());
+    let (median, longest) = written.gaps_after(&killed_at);
+    eprintln!("{} kills: median gap {median:?}, longest {longest:?}", killed_at.len());
     assert!(median < Duration::from_secs(1), "median gap {median:?}");
     assert!(longest < Duration::from_secs(2), "longest gap {longest:?}");
 }

@@ -26,6 +26,14 @@ pub fn program() -> PathBuf {
     std::env::var_os("ARAKOON_PROGRAM").map_or_else(built, PathBuf::from)
 }
 
+/// How often a test does what it measures: what the variable says, or `usual`.
+pub fn times(variable: &str, usual: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is a number")),
+        Err(_) => usual,
+    }
+}
+
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test has a cluster.

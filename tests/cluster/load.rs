@@ -110,6 +110,16 @@ impl Written {
             .expect("writes were acknowledged between these moments")
     }
 
+    /// The median and the longest of the gaps after each of these moments, the last until now: writes
+    /// must have gone on between any two of them, so that each pause ended before the next.
+    pub fn gaps_after(&self, moments: &[Instant]) -> (Duration, Duration) {
+        let ends = moments[1..].iter().copied().chain([Instant::now()]);
+        let mut gaps: Vec<Duration> =
+            moments.iter().zip(ends).map(|(from, until)| self.longest_gap(*from, until)).collect();
+        gaps.sort();
+        (gaps[gaps.len() / 2], gaps[gaps.len() - 1])
+    }
+
     /// Acknowledged writes per second between these moments.
     pub fn per_second(&self, from: Instant, until: Instant) -> f64 {
         let count = self.times.iter().filter(|at| (from..until).contains(at)).count();

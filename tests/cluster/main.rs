@@ -19,4 +19,5 @@ mod quorum;
 mod ranges;
 mod redirect;
 mod restart;
+mod stopped_quorum;
 mod strangers;
