@@ -1,153 +1,130 @@
 #!/usr/bin/env python3
-"""Compares three replicated Arakoon nodes with one Debian Redis that syncs every write.
+"""Measures three replicated nodes on this machine beside one Redis that syncs every write.
 
-Both servers run on this machine at the same time and are measured in turns with the same load
-generator (`arakoon bench`), so that a slow minute of the machine hits both. Prints medians and
-their ratio as a Markdown table.
+    compat/bench                            all loads beside Redis
+    compat/bench --load redis-benchmark     the same with another load generator
+    compat/bench --etcd                     puts and linearizable gets beside three nodes of etcd
+    compat/bench --gap                      kill -9 of the master, 20 times
+    compat/bench --follower all             with one follower down, slow, catching up
+    compat/bench --keys 10000000            throughput, memory and start with many keys
+    compat/bench --all                      all of these
+    compat/bench --short                    a quick look, never a verdict
 
-    compat/bench.py [--repetitions 5] [--seconds 5]
-
-Needs Rust and Python 3; installs redis-server through apt-get when it is missing (as root).
+Prints medians, ratios and whether the targets are met. Servers that are compared run at the same
+time and are measured in turns, so that a slow minute of the machine hits both. Needs Rust and
+Python 3; installs Debian's redis-server, and etcd-server if it is asked for (as root).
 """
 
 import argparse
 import json
 import os
-import shutil
+import platform
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
-PROGRAM = PROJECT / "target" / "release" / "arakoon"
-PEER_PORT_OFFSET = 500
-NODES = 3
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from cluster import build, target_directory
+from speed import experiments, plot, report
+from speed.load import ArakoonBench, RedisBenchmark, syncs_per_second
 
-WORKLOADS = [
-    ("SET", "set=100", 1),
-    ("SET", "set=100", 16),
-    ("GET", "get=100", 1),
-    ("GET", "get=100", 16),
-]
+MANY_KEYS = 10_000_000
+KILLS = 20
 
 
-def install_redis():
-    if shutil.which("redis-server"):
-        return
-    if os.geteuid() != 0:
-        sys.exit("redis-server is missing; install Debian's package redis-server")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "redis-server"]
-    subprocess.run(install, check=True, env=environment)
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="Without any of the first five: --redis.")
+    add = parser.add_argument
+    add("--redis", action="store_true", help="all loads beside Redis")
+    add("--etcd", action="store_true", help="beside three nodes of etcd")
+    add("--gap", type=int, nargs="?", const=KILLS, metavar="TIMES", help=f"kill -9 of the master [{KILLS}]")
+    add("--follower", choices=[*experiments.TROUBLES, "all"], help="one follower in trouble")
+    add("--keys", type=int, nargs="?", const=MANY_KEYS, help=f"many keys [{MANY_KEYS}]")
+    add("--all", action="store_true", help="all of these")
+    add("--load", choices=[ArakoonBench.name, RedisBenchmark.name], default=ArakoonBench.name,
+        help="load generator beside Redis")
+    add("--engine", choices=["sled", "fjall"], default="sled")
+    add("--cache", default="64MiB", help="each node's cache [64MiB]")
+    add("--repetitions", type=int, default=5)
+    add("--seconds", type=int, default=5, help="of each measurement [5]")
+    add("--short", action="store_true", help="one repetition of 2 s each")
+    add("--program", type=Path, help="instead of a release build of this tree")
+    add("--directory", type=Path, help="for data, on a real disk [Cargo's target directory]")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    add("--results", type=Path, metavar="FILE", help="measure nothing, show such a file")
+    add("--page", action="store_true", help="print Markdown")
+    add("--plot", type=Path, metavar="FILE.svg", help="draw the ratios")
+    arguments = parser.parse_args()
+    if arguments.all:
+        arguments.redis = arguments.etcd = True
+        arguments.gap = arguments.gap or KILLS
+        arguments.follower = "all"
+        arguments.keys = arguments.keys or MANY_KEYS
+    if not (arguments.etcd or arguments.gap or arguments.follower or arguments.keys):
+        arguments.redis = True
+    if arguments.short:
+        arguments.repetitions, arguments.seconds = 1, 2
+    return arguments
 
 
-def is_free(port):
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+def describe_machine(program, directory):
+    processor = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                      if line.startswith("model name")), platform.machine())
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return {
+        "cores": os.cpu_count(), "processor": processor, "kernel": platform.release(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "syncs_per_second": syncs_per_second(directory), "program": version.strip(),
+    }
 
 
-def free_ports():
-    """The first port of a cluster, and one for Redis."""
-    for first in range(14000, 30000, 10):
-        ports = [first + n for n in range(NODES + 1)]
-        if all(is_free(port) and is_free(port + PEER_PORT_OFFSET) for port in ports):
-            return first, first + NODES
-    sys.exit("no free ports")
+def file_system(directory):
+    command = ["stat", "--file-system", "--format=%T", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def wait_for(what, probe, process):
-    deadline = time.monotonic() + 60
-    while not probe():
-        if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"{what} does not start")
-        time.sleep(0.1)
-
-
-def succeeds(*command):
-    return subprocess.run(command, capture_output=True).returncode == 0
-
-
-def start_redis(port, directory, processes):
-    directory.mkdir()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    processes.append(process)
-    wait_for("Redis", lambda: not is_free(port), process)
-
-
-def start_arakoon(port, directory, processes):
-    command = [str(PROGRAM), "dev", "--nodes", str(NODES), "--port", str(port), "--dir", str(directory)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    processes.append(process)
-    address = f"127.0.0.1:{port}"
-    wait_for("Arakoon", lambda: succeeds(str(PROGRAM), "status", "--connect", address), process)
-
-
-def measure(port, mix, pipeline, seconds):
-    command = [str(PROGRAM), "bench", "--connect", f"127.0.0.1:{port}", "--json", "--mix", mix]
-    command += ["--pipeline", str(pipeline), "--seconds", str(seconds)]
-    command += ["--clients", "50", "--value-size", "100", "--keys", "100000"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result = json.loads(output)
-    if result["errors"]:
-        sys.exit(f"errors on port {port}: {result['errors']}")
-    return result["all"]
+def measure(arguments):
+    program = (arguments.program or build()).resolve()
+    parent = arguments.directory or target_directory()
+    parent.mkdir(parents=True, exist_ok=True)
+    if file_system(parent) == "tmpfs":
+        sys.exit(f"{parent} is in memory, where a sync costs nothing; name a --directory on a disk")
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as directory:
+        warmup, settle_s = (0, 1) if arguments.short else (1, 10)
+        setting = experiments.Setting(program, directory, arguments.engine, arguments.cache,
+                                      arguments.repetitions, arguments.seconds, warmup, settle_s)
+        results = {
+            "machine": describe_machine(program, directory),
+            "setting": {"repetitions": arguments.repetitions, "seconds": arguments.seconds,
+                        "engine": arguments.engine, "cache": arguments.cache, "keys": experiments.KEYS},
+        }
+        if arguments.redis:
+            results["redis"] = experiments.beside_redis(setting, arguments.load)
+        if arguments.etcd:
+            results["etcd"] = experiments.beside_etcd(setting)
+        if arguments.gap:
+            results["gap"] = experiments.after_kill(setting, arguments.gap)
+        if arguments.follower:
+            how = [*experiments.TROUBLES] if arguments.follower == "all" else [arguments.follower]
+            results["follower"] = [experiments.with_follower(setting, it) for it in how]
+        if arguments.keys:
+            results["many_keys"] = experiments.many_keys(setting, arguments.keys)
+    return results
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compares three Arakoon nodes with one Redis.")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
-    arguments = parser.parse_args()
-
-    install_redis()
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=PROJECT, check=True)
-    arakoon_port, redis_port = free_ports()
-    # Not under /tmp, which may be in memory: there a sync would cost nothing.
-    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=PROJECT / "target"))
-    processes = []
-    try:
-        start_redis(redis_port, directory / "redis", processes)
-        start_arakoon(arakoon_port, directory / "arakoon", processes)
-        results = {}
-        for repetition in range(arguments.repetitions):
-            for name, mix, pipeline in WORKLOADS:
-                for server, port in [("redis", redis_port), ("arakoon", arakoon_port)]:
-                    figures = measure(port, mix, pipeline, arguments.seconds)
-                    results.setdefault((name, pipeline, server), []).append(figures)
-                    rate = figures["per_second"]
-                    print(f"{repetition + 1}: {server} {name} pipeline {pipeline}: {rate:.0f}/s",
-                          file=sys.stderr)
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            process.wait()
-        shutil.rmtree(directory, ignore_errors=True)
-
-    def median(key, figure):
-        return statistics.median(figures[figure] for figures in results[key])
-
-    print("| Command | Pipeline | Redis /s | Arakoon /s | Ratio | Redis p99 ms | Arakoon p99 ms |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for name, _, pipeline in WORKLOADS:
-        redis, arakoon = (name, pipeline, "redis"), (name, pipeline, "arakoon")
-        redis_rate, arakoon_rate = median(redis, "per_second"), median(arakoon, "per_second")
-        print(f"| {name} | {pipeline} | {redis_rate:.0f} | {arakoon_rate:.0f} "
-              f"| {arakoon_rate / redis_rate:.2f} | {median(redis, 'p99_us') / 1000:.2f} "
-              f"| {median(arakoon, 'p99_us') / 1000:.2f} |")
+    arguments = parse()
+    # So that servers are stopped and data is removed then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    results = json.loads(arguments.results.read_text()) if arguments.results else measure(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(report.text(results, arguments.page))
+    if arguments.plot:
+        arguments.plot.write_text(plot.svg(results))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,12 @@ def build():
     if "ARAKOON_PROGRAM" in os.environ:
         return Path(os.environ["ARAKOON_PROGRAM"])
     subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "arakoon"], cwd=PROJECT, check=True)
-    return PROJECT / "target" / "release" / "arakoon"
+    return target_directory() / "release" / "arakoon"
+
+
+def target_directory():
+    """Where Cargo builds."""
+    return PROJECT / os.environ.get("CARGO_TARGET_DIR", "target")
 
 
 def free_ports(count):
@@ -51,18 +56,20 @@ def ask(address, *words, timeout=2.0):
 
 
 class Cluster:
-    def __init__(self, program):
+    def __init__(self, program, parent=None, lease="1s", engine="sled", cache="64MiB"):
+        """`parent`: where its directory is made. A lease of a second is longer than the default:
+        machines that run this build and test at once."""
         self.program = program
-        self.directory = tempfile.TemporaryDirectory(prefix="arakoon-compat-")
+        self.directory = tempfile.TemporaryDirectory(prefix="arakoon-compat-", dir=parent)
         root = Path(self.directory.name)
         ports = free_ports(6)
         self.nodes = [f"127.0.0.1:{port}" for port in ports[:3]]
-        # Longer than by default: machines that run this build and test at once.
-        text = f'[cluster]\nid = "{CLUSTER_ID}"\nlease = "1s"\n'
+        text = f'[cluster]\nid = "{CLUSTER_ID}"\nlease = "{lease}"\n'
         for seat in range(3):
             text += (
                 f'[[node]]\nname = "n{seat + 1}"\nclient = "{self.nodes[seat]}"\n'
                 f'peer = "127.0.0.1:{ports[3 + seat]}"\ndir = "n{seat + 1}"\n'
+                f'engine = "{engine}"\ncache = "{cache}"\n'
             )
         self.file = root / "cluster.toml"
         self.file.write_text(text)
@@ -78,32 +85,36 @@ class Cluster:
         self.processes[seat] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
 
+    def data(self, seat):
+        """Where a node keeps everything."""
+        return Path(self.directory.name) / f"n{seat + 1}"
+
     def kill(self, seat):
         """kill -9 of exactly that process."""
         process, self.processes[seat] = self.processes[seat], None
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    def master(self):
+    def master(self, seconds_max=30):
         """Its seat, once there is one with a quorum."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
             for seat, address in enumerate(self.nodes):
                 if self.processes[seat] and ask(address, "AK.PROGRESS") == ":1":
                     return seat
             time.sleep(0.01)
-        raise SystemExit("no master within 30 s")
+        raise SystemExit(f"no master within {seconds_max} s")
 
-    def wait_until_whole(self):
+    def wait_until_whole(self, seconds_max=60):
         """All nodes run and vote, and the master reaches them."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
-            info = ask(self.nodes[self.master()], "INFO", "arakoon") or ""
+            info = ask(self.nodes[self.master(seconds_max)], "INFO", "arakoon") or ""
             followers = [line for line in info.splitlines() if line.startswith("follower_")]
             if len(followers) == 2 and all("votes=1" in it and "behind=0" in it for it in followers):
                 return
             time.sleep(0.02)
-        raise SystemExit("the cluster is not whole within 60 s")
+        raise SystemExit(f"the cluster is not whole within {seconds_max} s")
 
     def logs(self):
         for seat in range(3):

@@ -1,0 +1,1 @@
+"""What `compat/bench` is made of: servers, loads, experiments, and how results are shown."""
