@@ -17,7 +17,7 @@ pub struct Inbox {
 struct Letters {
     queue: Vec<Input>,
     /// Some of it was pushed, not left.
-    hurry: bool,
+    is_pressing: bool,
     closed: bool,
 }
 
@@ -30,7 +30,7 @@ impl Inbox {
         }
         letters.queue.push(input);
         // Whoever was first has told the driver already.
-        let is_first = !std::mem::replace(&mut letters.hurry, true);
+        let is_first = !std::mem::replace(&mut letters.is_pressing, true);
         drop(letters);
         if is_first {
             self.arrived.notify_one();
@@ -45,9 +45,14 @@ impl Inbox {
         }
     }
 
+    /// Something was pushed.
+    pub fn is_pressing(&self) -> bool {
+        self.letters.lock().is_pressing
+    }
+
     /// Waits until something was pushed. Cancel safe.
     pub async fn wait(&self) {
-        while !self.letters.lock().hurry {
+        while !self.is_pressing() {
             self.arrived.notified().await;
         }
     }
@@ -56,7 +61,7 @@ impl Inbox {
     pub fn take(&self, into: &mut Vec<Input>) {
         assert!(into.is_empty(), "{} inputs were not read", into.len());
         let mut letters = self.letters.lock();
-        letters.hurry = false;
+        letters.is_pressing = false;
         std::mem::swap(&mut letters.queue, into);
     }
 

@@ -316,10 +316,15 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         if driver.stopped() {
             return Ended::Stopped;
         }
-        tokio::select! {
-            biased;
-            () = inbox.wait() => {}
-            _ = tick.tick() => {}
+        if inbox.is_pressing() {
+            // There may always be more; what the other nodes send and get must not wait for that.
+            tokio::task::yield_now().await;
+        } else {
+            tokio::select! {
+                biased;
+                () = inbox.wait() => {}
+                _ = tick.tick() => {}
+            }
         }
         inbox.take(inputs);
     }
