@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use super::parse::{SYNTAX, integer_argument, is};
 use super::strings::STRING_BYTES_MAX;
 use super::table::{Keys, Spec, read_kind};
-use crate::store::keyspace::{Type, View};
+use crate::store::keyspace::{ReadError, Type, View};
 
 /// The rows of this file.
 pub static COMMANDS: &[Spec] = &[Spec {
@@ -78,7 +78,7 @@ fn lcs(view: &View, args: &[Bytes]) -> Outcome {
         return Err(Reply::error(text).into());
     }
     view.spend(table_bytes / TABLE_BYTES_OF_STEP)?;
-    let table = Table::new(&a, &b);
+    let table = Table::new(&a, &b, view)?;
     if options.length {
         return Ok(Reply::Integer(i64::from(table.length())));
     }
@@ -101,10 +101,12 @@ struct Table {
 }
 
 impl Table {
-    fn new(a: &[u8], b: &[u8]) -> Table {
+    /// What it costs is paid already; but its reader may be told to stop meanwhile.
+    fn new(a: &[u8], b: &[u8], view: &View) -> Result<Table, ReadError> {
         let width = b.len() + 1;
         let mut lengths = vec![0; (a.len() + 1) * width];
         for (row, byte) in a.iter().enumerate() {
+            view.spend(0)?;
             let (above, below) = lengths[row * width..(row + 2) * width].split_at_mut(width);
             for (column, other) in b.iter().enumerate() {
                 below[column + 1] = match byte == other {
@@ -113,7 +115,7 @@ impl Table {
                 };
             }
         }
-        Table { lengths, width }
+        Ok(Table { lengths, width })
     }
 
     fn at(&self, a: usize, b: usize) -> u32 {

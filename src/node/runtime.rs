@@ -467,6 +467,7 @@ fn run_drain(common: &Common) {
         common.note_memory();
         let began = std::time::Instant::now();
         let drained = timed("a step of draining", || common.store.drain_step(synced_log));
+        let took = began.elapsed();
         let result = drained.and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
                 synced_at = std::time::Instant::now();
@@ -480,8 +481,10 @@ fn run_drain(common: &Common) {
             // While the engine takes a batch it answers no read, and one batch after the other would
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
-                common.store.note_step(began.elapsed().as_micros() as u64);
-                if !common.store.is_filling() {
+                // What fills memory has to go, whoever waits meanwhile.
+                let fills = common.store.is_filling();
+                common.store.note_step(if fills { 0 } else { took.as_micros() as u64 });
+                if !fills {
                     thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
                 }
             }

@@ -1,7 +1,7 @@
 //! Commands that act on real processes: heads on demand, a stop by a client's word, limits that
 //! change while a node runs, DEBUG SLEEP.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -84,4 +84,78 @@ fn a_stop_does_not_wait_for_long_reads() {
     let exit = cluster.stop(0);
     assert!(exit.success(), "a stop in order, not {exit}: {}", cluster.log(0));
     assert!(asked_at.elapsed() < Duration::from_secs(3), "{:?}", asked_at.elapsed());
+}
+
+/// Says this on a connection of its own.
+fn say(cluster: &Cluster, seat: usize, words: &[&[u8]]) -> TcpStream {
+    let mut stream = TcpStream::connect(cluster.address(seat)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it is open");
+    let mut out = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+    stream.write_all(&out).expect("it takes that");
+    stream
+}
+
+#[test]
+fn a_monitor_is_sent_what_others_run_and_closed_when_it_reads_nothing() {
+    let cluster = Cluster::start();
+    let master = cluster.master();
+    let mut lines = BufReader::new(say(&cluster, master, &[b"MONITOR"])).lines();
+    let mut next = || lines.next().expect("a line").expect("it is open");
+    assert_eq!(next(), "+OK");
+    assert_eq!(cluster.redis_cli(master, &["SET", "a", "1"]).trim(), "OK");
+    let line = next();
+    assert!(line.starts_with('+') && line.ends_with("\"SET\" \"a\" \"1\""), "{line}");
+
+    // Long values and nobody who reads: its own queue is bounded, and so are the sockets' buffers.
+    let listed = || cluster.redis_cli(master, &["CLIENT", "LIST"]);
+    let deaf = say(&cluster, master, &[b"MONITOR"]);
+    let port = deaf.local_addr().expect("it is open").port();
+    let is_there = |list: String| list.contains(&format!("addr=127.0.0.1:{port} "));
+    eventually("it is a monitor", || is_there(listed()).then_some(()));
+    let long = vec![0; 4 << 20];
+    for _ in 0..20 {
+        let mut reply = [0; 5];
+        say(&cluster, master, &[b"SET", b"b", &long]).read_exact(&mut reply).expect("an answer");
+        assert_eq!(&reply, b"+OK\r\n");
+    }
+    eventually("it is closed", || (!is_there(listed())).then_some(()));
+}
+
+#[test]
+fn client_kill_ends_a_read_that_takes_long() {
+    let cluster = Cluster::start();
+    let master = cluster.master();
+    // To compare one of these keys with the pattern takes many milliseconds.
+    let key = |number: usize| format!("{number:04}{}", "a".repeat(8000)).into_bytes();
+    for first in (0..2000).step_by(500) {
+        let keys: Vec<Vec<u8>> = (first..first + 500).map(key).collect();
+        let mut words: Vec<&[u8]> = vec![b"MSET"];
+        keys.iter().for_each(|key| words.extend([&key[..], b"1"]));
+        let mut reply = [0; 5];
+        say(&cluster, master, &words).read_exact(&mut reply).expect("an answer");
+        assert_eq!(&reply, b"+OK\r\n");
+    }
+    let pattern = format!("*{}b", "a".repeat(3000));
+    let mut reading = say(&cluster, master, &[b"KEYS", pattern.as_bytes()]);
+    let address = reading.local_addr().expect("it is open").to_string();
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = Instant::now();
+    let asked = ["CLIENT", "KILL", "ADDR", &address];
+    assert_eq!(cluster.redis_cli(master, &asked).trim(), "1", "it has not been answered yet");
+    let mut rest = Vec::new();
+    // A reset is an end as well.
+    let _ = reading.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(10), "it ended {took:?} after it was killed");
+    // A read that takes its turn behind it does not wait either.
+    let mut next = say(&cluster, master, &[b"KEYS", b"0001*b"]);
+    let mut reply = [0; 4];
+    next.read_exact(&mut reply).expect("an answer");
+    assert_eq!(&reply, b"*0\r\n");
 }

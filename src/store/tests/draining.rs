@@ -169,3 +169,32 @@ fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
     drop(store);
     assert_eq!(all(&remains.open().0.read()), expected);
 }
+
+#[test]
+fn batches_shrink_while_the_engine_is_slow_and_grow_again() {
+    let options = StoreOptions { drain_batch_rows: 256, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    let names: Vec<String> = (0..400).map(|n| format!("{n:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let steps_for_a_layer = || {
+        apply(&store, &names);
+        store.freeze_for_drain();
+        let mut steps = 0;
+        while store.drain_step(u64::MAX).expect("drains").worked() {
+            steps += 1;
+        }
+        steps
+    };
+    // The journal, then the batches.
+    assert_eq!(steps_for_a_layer(), 1 + 2);
+    store.note_step(5_000);
+    assert_eq!(steps_for_a_layer(), 1 + 2);
+    for _ in 0..20 {
+        store.note_step(50_000);
+    }
+    assert_eq!(steps_for_a_layer(), 1 + 25, "16 rows at a time at least");
+    for _ in 0..100 {
+        store.note_step(100);
+    }
+    assert_eq!(steps_for_a_layer(), 1 + 2);
+}
