@@ -10,7 +10,6 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
-import org.apache.commons.pool2.impl.GenericObjectPoolConfig;
 import redis.clients.jedis.AbstractPipeline;
 import redis.clients.jedis.Connection;
 import redis.clients.jedis.DefaultJedisClientConfig;
@@ -27,11 +26,11 @@ import redis.clients.jedis.params.ScanParams;
 import redis.clients.jedis.params.SetParams;
 import redis.clients.jedis.resps.ScanResult;
 import redis.clients.jedis.util.JedisClusterCRC16;
-import redis.clients.jedis.util.Pool;
 
 class JedisClient {
     static final Set<HostAndPort> NODES =
             Arrays.stream(System.getenv("ARAKOON_NODES").split(",")).map(HostAndPort::from).collect(Collectors.toSet());
+    static final HostAndPort MASTER = HostAndPort.from(System.getenv("ARAKOON_MASTER"));
     static final String NAME = System.getenv("ARAKOON_NAME");
 
     // snippet: Jedis, Sentinel and cluster
@@ -71,7 +70,7 @@ class JedisClient {
         switch (mode) {
             case "sentinel": return sentinel(protocol);
             case "cluster": return cluster(protocol);
-            default: return new JedisPooled(HostAndPort.from(System.getenv("ARAKOON_MASTER")), config(protocol));
+            default: return new JedisPooled(MASTER, config(protocol));
         }
     }
 
@@ -154,10 +153,7 @@ class JedisClient {
     }
 
     List<Object> attempt(String key, String value, Runnable between) {
-        // WATCH belongs to a connection, so a cluster client needs the one of the slot.
-        Connection connection = client instanceof JedisCluster
-                ? ((JedisCluster) client).getConnectionFromSlot(JedisClusterCRC16.getSlot(key))
-                : pool().getResource();
+        Connection connection = own(key);
         try (Transaction transaction = new Transaction(connection, false, true)) {
             transaction.watch(key);
             between.run();
@@ -167,11 +163,13 @@ class JedisClient {
         }
     }
 
-    Pool<Connection> pool() {
-        if (client instanceof JedisPooled) return ((JedisPooled) client).getPool();
-        JedisSentineled sentineled = (JedisSentineled) client;
-        return new redis.clients.jedis.ConnectionPool(
-                sentineled.getCurrentMaster(), config(RedisProtocol.RESP3), new GenericObjectPoolConfig<>());
+    /** WATCH belongs to a connection: one to the master, or the one that a cluster has for the slot. */
+    Connection own(String key) {
+        if (client instanceof JedisCluster) {
+            return ((JedisCluster) client).getConnectionFromSlot(JedisClusterCRC16.getSlot(key));
+        }
+        HostAndPort place = client instanceof JedisSentineled ? ((JedisSentineled) client).getCurrentMaster() : MASTER;
+        return new Connection(place, config(protocol == 2 ? RedisProtocol.RESP2 : RedisProtocol.RESP3));
     }
 
     void expiry() throws Exception {
