@@ -96,7 +96,7 @@ def measure(arguments):
             sys.exit(warning)
         print(warning, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as directory:
-        warmup, settle_s = (0, 1) if arguments.short else (1, 10)
+        warmup, settle_s = (0, 0.5) if arguments.short else (1, 10)
         setting = experiments.Setting(program, directory, arguments.engine, arguments.cache,
                                       arguments.repetitions, arguments.seconds, warmup, settle_s)
         results = {
