@@ -91,9 +91,12 @@ def measure(arguments):
     parent = arguments.directory or target_directory()
     parent.mkdir(parents=True, exist_ok=True)
     if file_system(parent) == "tmpfs":
-        sys.exit(f"{parent} is in memory, where a sync costs nothing; name a --directory on a disk")
+        warning = f"{parent} is in memory, where a sync costs nothing; name a --directory on a disk"
+        if not arguments.short:
+            sys.exit(warning)
+        print(warning, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as directory:
-        warmup, settle_s = (0, 1) if arguments.short else (1, 10)
+        warmup, settle_s = (0, 0.5) if arguments.short else (1, 10)
         setting = experiments.Setting(program, directory, arguments.engine, arguments.cache,
                                       arguments.repetitions, arguments.seconds, warmup, settle_s)
         results = {

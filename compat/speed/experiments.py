@@ -262,7 +262,12 @@ def start_after_kill(cluster, keys, without_store=False):
     for seat in range(3):
         cluster.start(seat)
     key = f"key:{keys // 2:012}"
-    while not any(len(ask(node, "GET", key) or "") == VALUE_BYTES for node in cluster.nodes):
+
+    def answers(node):
+        reply = ask(node, "GET", key) or ""
+        return len(reply) == VALUE_BYTES and not reply.startswith("-")
+
+    while not any(answers(node) for node in cluster.nodes):
         if time.monotonic() - began > 1800:
             raise SystemExit("no answer within 30 minutes after kill -9 of all nodes")
         time.sleep(0.02)

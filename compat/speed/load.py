@@ -69,7 +69,8 @@ class ArakoonBench:
 
     def fill(self, address):
         command = [str(self.program), "bench", "--connect", address, "--json", "--mix", "get"]
-        command += ["--keys", str(self.keys), "--value-size", str(VALUE_BYTES), "--seconds", "1"]
+        command += ["--keys", str(self.keys), "--value-size", str(VALUE_BYTES)]
+        command += ["--seconds", "1", "--warmup", "0"]
         result = json.loads(execute(command))
         if result["errors"]:
             raise SystemExit(f"errors while {address} was filled: {result['errors']}")

@@ -42,17 +42,23 @@ def group(title, bars, y):
         f'<rect x="190" y="{y + 34}" width="3" height="16" fill="{TARGET}"/>',
         f'<text x="200" y="{y + 46}">target</text>',
     ]
+    # Over the bars, but below the labels.
+    labels = [
+        f'<line x1="{x(1)}" x2="{x(1)}" y1="{top - 6}" y2="{bottom}" stroke="{REFERENCE}" stroke-dasharray="4 3"/>'
+    ]
     for place, (name, value, target) in enumerate(bars):
         at = top + place * (BAR + GAP)
-        text_y = at + 13
+        text_x, text_y = round(max(x(value), x(target or 0)) + 6, 1), at + 13
         parts += [
             f'<text x="{LEFT - 8}" y="{text_y}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{LEFT}" y="{at}" width="{round(x(value) - LEFT, 1)}" height="{BAR}" fill="{OURS}"/>',
-            f'<text x="{max(x(value), x(target or 0)) + 6}" y="{text_y}">{value:.2f}</text>',
+        ]
+        labels += [
+            f'<rect x="{text_x - 1}" y="{at + 2}" width="32" height="{BAR - 4}" fill="white"/>',
+            f'<text x="{text_x}" y="{text_y}">{value:.2f}</text>',
         ]
         if target:
-            parts.append(f'<rect x="{x(target) - 1.5}" y="{at - 2}" width="3" height="{BAR + 4}" fill="{TARGET}"/>')
-    parts.append(
-        f'<line x1="{x(1)}" x2="{x(1)}" y1="{top - 6}" y2="{bottom}" stroke="{REFERENCE}" stroke-dasharray="4 3"/>'
-    )
-    return parts, bottom + 16
+            labels.append(
+                f'<rect x="{x(target) - 1.5}" y="{at - 2}" width="3" height="{BAR + 4}" fill="{TARGET}"/>'
+            )
+    return parts + labels, bottom + 16

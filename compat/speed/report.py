@@ -54,6 +54,11 @@ def number(value):
     return f"{value:,.0f}"
 
 
+def repetitions(setting):
+    count, seconds = setting["repetitions"], setting["seconds"]
+    return f"Medians of {count} repetitions of {seconds} s in turns" if count > 1 else f"Once, {seconds} s"
+
+
 def beside(results, other):
     """Rates, ratios and latencies of ours beside another server's."""
     rows = []
@@ -95,8 +100,7 @@ def processors(results, other):
 
 def tables(results):
     setting = results["setting"]
-    how = (f"Medians of {setting['repetitions']} repetitions of {setting['seconds']} s in turns, "
-           f"{setting['keys']:,} random keys, 100-byte values.")
+    how = f"{repetitions(setting)}, {setting['keys']:,} random keys, 100-byte values."
     found = []
     if redis := results.get("redis"):
         title = f"Three nodes ({setting['engine']}) beside one Redis {redis['redis']} that syncs every write"
@@ -147,7 +151,7 @@ def of_many_keys(many, setting):
     yield Table(
         f"{keys:,} keys beside {few:,} ({setting['engine']}, cache {setting['cache']})",
         ["Load", f"{few:,}: /s", f"{keys:,}: /s", "Ratio", "Target", "", f"{few:,}: p99 ms", f"{keys:,}: p99 ms"],
-        rows, f"Medians of {setting['repetitions']} repetitions of {setting['seconds']} s in turns.",
+        rows, f"{repetitions(setting)}.",
     )
     memory = many["resident_bytes"]
     mib = lambda sizes: [f"{size / 2**20:,.0f}" for size in sizes]

@@ -1,5 +1,6 @@
 """The servers that are measured. Each has a name, an address for its load, and processes by part."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -9,6 +10,15 @@ from cluster import Cluster, ask, free_ports
 from speed.processes import install, is_open, wait_for
 
 ETCD_NODES = 3
+
+
+@contextlib.contextmanager
+def stopped_if_it_fails(server):
+    try:
+        yield
+    except BaseException:
+        server.stop()
+        raise
 
 
 class Redis:
@@ -23,7 +33,8 @@ class Redis:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(directory), "--appendonly", "yes", "--appendfsync", "always"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_for("Redis", lambda: ask(self.address(), "PING") == "+PONG", self.process)
+        with stopped_if_it_fails(self):
+            wait_for("Redis", lambda: ask(self.address(), "PING") == "+PONG", self.process)
 
     def address(self):
         return f"127.0.0.1:{self.port}"
@@ -76,9 +87,10 @@ class Etcd:
             self.processes.append(
                 subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
-        for seat, process in enumerate(self.processes):
-            wait_for("etcd", lambda: is_open(ports[seat]), process)
-            wait_for("etcd", lambda: self.leader() is not None, process)
+        with stopped_if_it_fails(self):
+            for port, process in zip(ports, self.processes):
+                wait_for("etcd", lambda: is_open(port), process)
+            wait_for("etcd", lambda: self.leader() is not None, self.processes[0])
 
     def status(self, seat):
         request = urllib.request.Request(self.clients[seat] + "/v3/maintenance/status", data=b"{}")
