@@ -252,16 +252,17 @@ impl FromIterator<(Bytes, Option<Bytes>)> for Changes {
 
 #[test]
 fn no_part_of_the_table_holds_much_more_than_its_share() {
-    let mut all = Changes::default();
-    assert!(all.is_empty() && all.get(b"0").is_none());
     let name = |n: usize| Bytes::from(n.to_string());
+    let mut all = Changes::default();
+    assert!(all.is_empty() && all.get(Sought::new(b"0")).is_none());
     for n in 0..100_000 {
-        assert_eq!(all.insert(name(n), Some(name(n))), None);
+        assert_eq!(all.insert(Changed::new(name(n), Some(name(n)))), None);
     }
-    assert_eq!(all.insert(name(7), None), Some(Some(name(7))));
-    assert_eq!((all.len(), all.get(b"7"), all.get(b"x")), (100_000, Some(&None), None));
-    assert_eq!(all.get(b"99999"), Some(&Some(name(99_999))));
+    assert_eq!(all.insert(Changed::new(name(7), None)), Some(Some(name(7))));
+    let get = |row: &'static [u8]| all.get(Sought::new(row));
+    assert_eq!((all.len(), get(b"7"), get(b"x")), (100_000, Some(&None), None));
+    assert_eq!(get(b"99999"), Some(&Some(name(99_999))));
     // What one addition may move.
-    let largest = all.table.parts.iter().map(HashMap::len).max();
+    let largest = all.table.parts.iter().map(HashTable::len).max();
     assert!(largest < Some(3 * 100_000 / PARTS), "{largest:?}");
 }
