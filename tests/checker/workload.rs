@@ -79,7 +79,7 @@ impl Workload {
         if let Some((key, seen)) = conversation.watched.take() {
             return Kind::Swap { key, seen };
         }
-        if self.ranges && rng.u8(..20) == 0 {
+        if self.ranges && rng.u8(..30) == 0 {
             let key = self.range(now_us, rng);
             return match rng.u8(..8) {
                 0..2 => Kind::FillRange { key },

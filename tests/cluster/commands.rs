@@ -118,12 +118,12 @@ fn a_monitor_is_sent_what_others_run_and_closed_when_it_reads_nothing() {
     let is_there = |list: String| list.contains(&format!("addr=127.0.0.1:{port} "));
     eventually("it is a monitor", || is_there(listed()).then_some(()));
     let long = vec![0; 4 << 20];
-    for _ in 0..20 {
-        let mut reply = [0; 5];
-        say(&cluster, master, &[b"SET", b"b", &long]).read_exact(&mut reply).expect("an answer");
-        assert_eq!(&reply, b"+OK\r\n");
-    }
-    eventually("it is closed", || (!is_there(listed())).then_some(()));
+    eventually("it is closed", || {
+        // What becomes of it on a busy machine does not matter.
+        let answer = say(&cluster, master, &[b"SET", b"b", &long]).read_exact(&mut [0; 1]);
+        answer.expect("an answer");
+        (!is_there(listed())).then_some(())
+    });
 }
 
 #[test]

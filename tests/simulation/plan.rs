@@ -149,7 +149,7 @@ impl Plan {
             clients: rng.usize(2..8),
             think_us: [3_000, 20_000, 60_000][rng.usize(..3)],
             stale_clients: [0, 1, 2][rng.usize(..3)],
-            workload: Workload { lists: rng.u32(2..6), ranges: rng.u8(..3) == 0 },
+            workload: Workload { lists: rng.u32(2..6), ranges: rng.u8(..8) == 0 },
             rates: Vec::new(),
             network: Network {
                 loss: 0.0,

@@ -71,6 +71,8 @@ pub(super) enum NoResult {
     /// A clock item was gathered: submit it and read again.
     Again,
     Failed(StoreError),
+    /// CLIENT KILL ended it; nobody is to hear anything.
+    Killed,
 }
 
 impl Session {
@@ -141,14 +143,17 @@ impl Session {
         let mut result = None;
         let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms, BRIEF)));
         let mut view_index = viewed.map_err(NoResult::Refused)?;
-        if let Some(Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))) = result {
-            if self.signals.killed.load(Ordering::Relaxed) {
-                // Nobody hears it.
-                return Err(NoResult::Refused(Refusal::Loading));
-            }
+        let is_too_much = |result: &Option<Result<(T, Met), StoreError>>| {
+            matches!(result, Some(Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))))
+        };
+        let killed = || self.signals.killed.load(Ordering::Relaxed);
+        if is_too_much(&result) && !killed() {
             let viewed =
                 backend.with_rows_for_long(&mut |rows| result = Some(read(rows, now_ms, LONG)));
             view_index = viewed.map_err(NoResult::Refused)?;
+        }
+        if is_too_much(&result) && killed() {
+            return Err(NoResult::Killed);
         }
         let Some(result) = result else {
             return Err(NoResult::Refused(Refusal::Loading));
@@ -187,6 +192,7 @@ impl Session {
     ) -> Taken {
         match no_result {
             NoResult::Again => Taken::Later,
+            NoResult::Killed => Taken::Close,
             // A head is taking the store's place.
             NoResult::Failed(StoreError::Replaced) => self.emit(Refusal::Loading.reply(key), out),
             NoResult::Failed(error) => self.store_failed(error, backend),
