@@ -234,9 +234,7 @@ where
 {
     let high = end.map_or(Bound::Unbounded, Bound::Excluded);
     let rows = order.range::<[u8], _>((Bound::Included(first), high));
-    rows.map(move |row| {
-        (row, get(Sought::new(row)).expect("the table holds what the order holds"))
-    })
+    rows.map(move |row| (row, get(Sought::new(row)).expect("the table holds what the order holds")))
 }
 
 #[cfg(test)]
