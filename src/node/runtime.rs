@@ -309,7 +309,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
     loop {
         driver.step(clock::boot_us(), inputs.drain(..), world);
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
-        world.save_now().await;
+        world.save_now(driver.replica().is_leader()).await;
         if let Some(above) = driver.outlived() {
             return Ended::Outlived(above);
         }
@@ -553,13 +553,16 @@ struct World {
 impl World {
     /// Does what the step wants saved. What it has sent leaves first: the other nodes' syncs then run
     /// beside this one.
-    async fn save_now(&mut self) {
+    ///
+    /// A leader leaves it to the log's thread in any case: those who wait for their updates are to
+    /// hear that these are uncertain even when the disk stands still.
+    async fn save_now(&mut self, leads: bool) {
         let has_sent = std::mem::take(&mut self.has_sent);
         if self.saves.is_empty() {
             return;
         }
         let saving = &self.common.saving;
-        if saving.is_quick(&self.saves) {
+        if !leads && saving.is_quick(&self.saves) {
             if has_sent {
                 tokio::task::yield_now().await;
             }

@@ -1,9 +1,9 @@
 //! Saving to the transaction log, by whoever does it soonest.
 //!
-//! A disk that syncs in less time than two changes of threads take is used by the driver itself.
-//! One that takes longer is left to the log's thread, so that heartbeats and clients go on
-//! meanwhile. Which of the two it is shows in how long the last sync took; so a disk that begins to
-//! stall holds the driver up once.
+//! A disk that syncs in less time than two changes of threads take is used by a follower's driver
+//! itself. One that takes longer is left to the log's thread, so that heartbeats go on meanwhile.
+//! Which of the two it is shows in how long the last sync took; so a disk that begins to stall holds
+//! the driver up once, and a follower could neither accept nor vote in that time anyway.
 //!
 //! Invariant: saves reach the log in the order in which the replica gave them. The driver uses the
 //! log itself only while nothing waits for the log's thread.
@@ -69,7 +69,7 @@ impl Saving {
         }
     }
 
-    /// Whether the driver should save this itself.
+    /// Whether a follower's driver should save this itself.
     pub fn is_quick(&self, saves: &[Save]) -> bool {
         let entries = saves.iter().flat_map(|save| &save.entries);
         let bytes: usize = entries.map(|entry| entry.value.size_bytes()).sum();
