@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -15,6 +16,10 @@ use parking_lot::RwLock;
 use super::StoreError;
 use super::engine::{Change, Engine, delete_directory, sync_tree};
 use super::engine_fence;
+
+/// A database that was dropped holds its file until sled's own threads have noticed, a moment later.
+/// Another process that has it open is told of after this time.
+const FORMER_LETS_GO: Duration = Duration::from_secs(2);
 
 /// One sled database; its default tree holds the rows.
 pub struct SledEngine {
@@ -44,7 +49,18 @@ impl SledEngine {
             .path(&self.directory)
             .cache_capacity(self.cache_capacity_bytes)
             .flush_every_ms(Some(self.flush_every_ms));
-        fenced(|| config.open())
+        let deadline = Instant::now() + FORMER_LETS_GO;
+        loop {
+            match fenced(|| config.open()) {
+                Err(StoreError::Io(error))
+                    if error.to_string().starts_with("could not acquire lock")
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// The handle is cloned out, so that no lock is held while visitors run.
