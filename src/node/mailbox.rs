@@ -1,7 +1,5 @@
 //! A queue between threads: many push, one takes everything that is there at once.
 
-use std::time::Duration;
-
 use parking_lot::{Condvar, Mutex};
 
 /// An unbounded queue; what bounds it is the flow control of those who push.
@@ -39,21 +37,13 @@ impl<T> Mailbox<T> {
         self.push(letter);
     }
 
-    /// Swaps all letters into `into`, which must be empty; waits up to `patience` for the first.
-    /// False: it is closed and everything was taken.
-    pub fn take(&self, into: &mut Vec<T>, patience: Option<Duration>) -> bool {
+    /// Swaps all letters into `into`, which must be empty; waits for the first. False: it is closed and
+    /// everything was taken.
+    pub fn take(&self, into: &mut Vec<T>) -> bool {
         assert!(into.is_empty(), "{} letters were not read", into.len());
         let mut letters = self.letters.lock();
-        if letters.queue.is_empty() && !letters.closed {
-            match patience {
-                Some(patience) => {
-                    self.arrived.wait_for(&mut letters, patience);
-                }
-                None => self.arrived.wait_while(&mut letters, |letters| {
-                    letters.queue.is_empty() && !letters.closed
-                }),
-            }
-        }
+        self.arrived
+            .wait_while(&mut letters, |letters| letters.queue.is_empty() && !letters.closed);
         std::mem::swap(&mut letters.queue, into);
         !letters.closed || !into.is_empty()
     }

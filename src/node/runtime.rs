@@ -60,7 +60,7 @@ const SLOW: Duration = Duration::from_millis(50);
 const SLOW_TARGET: &str = "arakoon::slow";
 
 /// Does a piece of work, and tells if it was slow.
-fn timed<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+pub(super) fn timed<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     let began = std::time::Instant::now();
     let result = work();
     let took = began.elapsed();
@@ -332,7 +332,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
 
 fn run_apply(mut applier: Applier, common: &Common) {
     let mut jobs = Vec::new();
-    while common.store_jobs.take(&mut jobs, None) {
+    while common.store_jobs.take(&mut jobs) {
         for job in jobs.drain(..) {
             let result = match job {
                 StoreJob::Apply(job) => apply(&mut applier, job, common),
@@ -369,7 +369,7 @@ fn install(applier: &mut Applier, name: HeadName, common: &Common) -> Result<(),
 
 fn run_read(reader: &Reader, common: &Common, outbox: &parking_lot::Mutex<Box<dyn Outbox>>) {
     let mut jobs = Vec::new();
-    while common.read_jobs.take(&mut jobs, None) {
+    while common.read_jobs.take(&mut jobs) {
         for job in jobs.drain(..) {
             if let Err(error) = read(job, reader, common, outbox) {
                 return (common.fatal)(&error);
@@ -417,7 +417,7 @@ fn read(
 
 fn run_head(common: &Common) {
     let mut waiting = Vec::new();
-    while common.frozen.take(&mut waiting, None) {
+    while common.frozen.take(&mut waiting) {
         // Only the newest matters; the older ones would keep layers from draining.
         let Some(frozen) = waiting.drain(..).next_back() else { continue };
         let mut next_rest_bytes = HEAD_PIECE_BYTES;

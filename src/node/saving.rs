@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::environment::Input;
 use super::inbox::Inbox;
 use super::mailbox::Mailbox;
-use super::runtime::Fatal;
+use super::runtime::{Fatal, timed};
 use crate::paxos::{Index, Save};
 use crate::store::Store;
 use crate::transaction_log::{LogError, TransactionLog};
@@ -108,7 +108,7 @@ impl Saving {
     /// The log's thread.
     pub fn run(&self, store: &Store) {
         let mut jobs = Vec::new();
-        while self.jobs.take(&mut jobs, None) {
+        while self.jobs.take(&mut jobs) {
             let count = jobs.len();
             let mut saves = Vec::new();
             let mut collapse = None;
@@ -132,9 +132,9 @@ impl Saving {
 
     fn append(&self, log: &mut TransactionLog, saves: &[Save]) -> Result<(), LogError> {
         let Some(last) = saves.last() else { return Ok(()) };
-        log.append_all(saves)?;
+        timed("the log's write", || log.append_all(saves))?;
         let began = Instant::now();
-        log.sync()?;
+        timed("the log's sync", || log.sync())?;
         self.is_quick.store(began.elapsed() <= QUICK, Ordering::Relaxed);
         self.synced.store(log.last().index.0, Ordering::SeqCst);
         self.inbox.push(Input::Saved(last.id));
