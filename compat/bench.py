@@ -98,7 +98,8 @@ def measure(arguments):
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as directory:
         warmup, settle_s = (0, 0.5) if arguments.short else (1, 10)
         setting = experiments.Setting(program, directory, arguments.engine, arguments.cache,
-                                      arguments.repetitions, arguments.seconds, warmup, settle_s)
+                                      arguments.repetitions, arguments.seconds, warmup, settle_s,
+                                      arguments.short)
         results = {
             "machine": describe_machine(program, directory),
             "setting": {"repetitions": arguments.repetitions, "seconds": arguments.seconds,

@@ -44,11 +44,14 @@ def say(text):
 class Setting:
     """How everything is measured, and what has to be ended whatever happens."""
 
-    def __init__(self, program, directory, engine, cache, repetitions, seconds, warmup, settle_s):
+    def __init__(self, program, directory, engine, cache, repetitions, seconds, warmup, settle_s,
+                 errors_allowed):
         self.program, self.directory = program, Path(directory)
         self.engine, self.cache = engine, cache
         self.repetitions, self.seconds, self.warmup = repetitions, seconds, warmup
         self.settle_s = settle_s
+        # In replies: shown, not the end of the run.
+        self.errors_allowed = errors_allowed
 
     def arakoon(self):
         return Arakoon(self.program, self.directory, "500ms", self.engine, self.cache)
@@ -68,13 +71,14 @@ def in_turns(setting, workloads, sides):
                 idle = [other for other, _ in sides if other is not server]
                 settle(all_pids(side for side, _ in sides), setting.settle_s)
                 for _ in range(ATTEMPTS_MAX if setting.repetitions > 1 else 1):
-                    figures = measure(load, server, workload, idle)
+                    figures = measure(load, server, workload, idle, setting.errors_allowed)
                     if figures["idle_cpu"] <= IDLE_CPU_MAX:
                         break
                     say(f"again: servers without a load took {figures['idle_cpu']:.2f} of a core")
                 row["servers"][server.name].append(figures)
                 say(f"{repetition + 1}: {workload.name}: {server.name} {figures['per_second']:.0f}/s, "
-                    f"p99 {figures['p99_us'] / 1000:.2f} ms, load {figures['load_cpu']:.2f} of a core")
+                    f"p99 {figures['p99_us'] / 1000:.2f} ms, load {figures['load_cpu']:.2f} of a core"
+                    + (f", errors {figures['errors']}" if figures["errors"] else ""))
     return rows
 
 
@@ -96,7 +100,7 @@ def beside_redis(setting, load_name):
             load.fill(server.address())
             # The first seconds of a process are not what is compared.
             for workload in (WORKLOADS[0], WORKLOADS[4]) if setting.warmup else ():
-                measure(load, server, workload)
+                measure(load, server, workload, errors_allowed=setting.errors_allowed)
         rows = in_turns(setting, WORKLOADS, [(server, load) for server in servers])
         return {"load": load.name, "redis": servers[0].version(), "rows": rows}
     finally:

@@ -24,6 +24,16 @@ pub enum Open {
     CreateNew,
 }
 
+/// What a file system writes at once; files that are filled ahead are used in pieces of it.
+pub const BLOCK_BYTES: u64 = 4096;
+
+/// Aligned like a block, which direct writes need.
+#[repr(align(4096))]
+struct Zeros([u8; ZEROS_BYTES]);
+
+const ZEROS_BYTES: usize = 1 << 20;
+static ZEROS: Zeros = Zeros([0; ZEROS_BYTES]);
+
 /// A directory tree on which a power cut forgets what was not synced.
 pub trait Disk: Send + Sync {
     /// Opens a file.
@@ -48,8 +58,29 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes so many zeros at `offset`, which were never written before. Whole blocks may go past
+    /// the page cache: the first write to a block should then be of all of it, since any other has
+    /// to read it first.
+    fn fill_with_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        write_zeros(self, offset, bytes)
+    }
     /// Bytes in the file.
     fn length(&self) -> io::Result<u64>;
     /// Makes data and length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Writes zeros at `offset`, as any other bytes.
+pub fn write_zeros<File: DiskFile + ?Sized>(
+    file: &File,
+    offset: u64,
+    bytes: u64,
+) -> io::Result<()> {
+    let (mut at, end) = (offset, offset + bytes);
+    while at < end {
+        let count = (end - at).min(ZEROS_BYTES as u64);
+        file.write_at(&ZEROS.0[..count as usize], at)?;
+        at += count;
+    }
+    Ok(())
 }

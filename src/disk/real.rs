@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, Open};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::{BLOCK_BYTES, Disk, DiskFile, Open, write_zeros};
 
 /// The machine's own disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,6 +93,22 @@ impl DiskFile for File {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_at(bytes, offset)
+    }
+
+    fn fill_with_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        // Through the page cache the zeros of a segment would be copied, and push out what is used.
+        let aligned = offset.is_multiple_of(BLOCK_BYTES) && bytes.is_multiple_of(BLOCK_BYTES);
+        let flags = fcntl_getfl(self)?;
+        if aligned && fcntl_setfl(self, flags | OFlags::DIRECT).is_ok() {
+            let written = write_zeros(self, offset, bytes);
+            fcntl_setfl(self, flags)?;
+            match written {
+                // This file system, or its disk, wants another alignment.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                done => return done,
+            }
+        }
+        write_zeros(self, offset, bytes)
     }
 
     fn length(&self) -> io::Result<u64> {

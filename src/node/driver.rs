@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::catch_up::CatchUpState;
+use super::clock_entries::ClockEntries;
 use super::environment::{Applied, ApplyJob, Environment, HeadJob, Input, ReadPurpose};
 use super::handover::{HandOver, HandOverState};
 use super::head_plan::HeadPlan;
@@ -40,6 +41,12 @@ const UNCHOSEN_ENTRIES_MAX: u64 = 2;
 const UNCHOSEN_NO_MATTER_BYTES: usize = 256 << 10;
 /// How long a planned stop waits for what was proposed.
 const STOP_SETTLES_US: u64 = 100_000;
+/// What nobody waits for is applied once so many entries have gathered,
+const UNHURRIED_ENTRIES: u64 = 32;
+/// or after this long.
+const UNHURRIED_WAIT_US: u64 = 2_000;
+/// How often `step` is called while something is due soon.
+const SOON_US: u64 = 2_000;
 /// Entries proposed and not applied; past it updates wait in the queue.
 const UNAPPLIED_ENTRIES_MAX: u64 = 1024;
 
@@ -90,10 +97,12 @@ pub struct Driver {
     pub(super) applied: Applied,
     /// Handed to the applier up to here.
     pub(super) dispatched: Index,
+    /// Since then this follower has had something to apply, and lets more of it gather.
+    gathers_since_us: Option<u64>,
     /// Bytes handed to it, per job, with the last index of the job.
     dispatched_bytes: std::collections::VecDeque<(Index, usize)>,
     reading_for_apply: bool,
-    clock_entry: Option<Index>,
+    clock_entries: ClockEntries,
 
     pub(super) heads: HeadPlan,
     pub(super) catch_up: CatchUpState,
@@ -154,9 +163,10 @@ impl Driver {
             lead: None,
             applied,
             dispatched: applied.index,
+            gathers_since_us: None,
             dispatched_bytes: Default::default(),
             reading_for_apply: false,
-            clock_entry: None,
+            clock_entries: ClockEntries::default(),
             heads: HeadPlan::new(start.heads, start.head_every_bytes, start.log_bytes_since_head),
             catch_up: CatchUpState::default(),
             disk_nearly_full: false,
@@ -206,13 +216,26 @@ impl Driver {
         (self.settings.lease_us / 50).clamp(1_000, 10_000)
     }
 
+    /// The same while [`Driver::is_waiting`].
+    pub fn tick_soon_us(&self) -> u64 {
+        self.tick_every_us().min(SOON_US)
+    }
+
+    /// Something becomes due before the next ordinary tick.
+    pub fn is_waiting(&self) -> bool {
+        self.gathers_since_us.is_some()
+            || self.clock_entries.rests(self.now_us)
+            || self.replica.is_waiting()
+    }
+
     /// Whether something goes on as soon as more is applied, not only at the next step.
     pub fn awaits_applied(&self) -> bool {
         let unapplied = self.replica.last().index.0 - self.applied.index.0;
-        let behind =
-            self.dispatched < self.replica.chosen() || unapplied >= UNAPPLIED_ENTRIES_MAX / 2;
+        let behind = (self.dispatched < self.replica.chosen() && self.gathers_since_us.is_none())
+            || unapplied >= UNAPPLIED_ENTRIES_MAX / 2;
         let becomes_master = self.lead.is_some() && !self.established();
-        behind || becomes_master || self.stopping() || self.hand_over.is_some()
+        let for_the_clock = self.clock_entries.is_open();
+        behind || for_the_clock || becomes_master || self.stopping() || self.hand_over.is_some()
     }
 
     /// A planned stop is complete: nothing is led and nothing pending.
@@ -328,9 +351,7 @@ impl Driver {
         self.applied = applied;
         self.clock.at_least(applied.stamp_ms, self.now_us);
         while self.dispatched_bytes.pop_front_if(|(last, _)| *last <= applied.index).is_some() {}
-        if self.clock_entry.is_some_and(|index| index <= applied.index) {
-            self.clock_entry = None;
-        }
+        self.clock_entries.applied(applied.index, self.now_us);
     }
 
     /// Carries out what the replica wants, until it wants nothing more.
@@ -374,7 +395,7 @@ impl Driver {
                 self.lead = None;
                 self.heads.lead_ended();
                 self.hand_over = None;
-                self.clock_entry = None;
+                self.clock_entries.lead_ended();
                 self.publish(environment);
                 let refusal = self.refusal();
                 self.proposals.fail(&refusal);
@@ -489,9 +510,9 @@ impl Driver {
         let mut items = BytesMut::new();
         let mut asks_for_head = false;
         let due = self.applied.earliest_deadline_ms.is_some_and(|at| at <= self.stamp_ms());
-        if due && self.clock_entry.is_none() {
+        if due && self.clock_entries.may_propose(self.now_us) {
             batch::encode_clock(&mut items);
-            self.clock_entry = Some(self.replica.last().index.next());
+            self.clock_entries.proposed(self.replica.last().index.next(), self.now_us);
         } else if self.heads.due() {
             batch::encode_head(&mut items);
             asks_for_head = true;
@@ -516,6 +537,9 @@ impl Driver {
 
     /// Hands chosen entries to the applier.
     fn dispatch(&mut self, environment: &mut dyn Environment) {
+        if self.lets_gather() {
+            return;
+        }
         let early = plants(Bug::AppliesBeforeChosen) && self.lead.is_some();
         while (self.dispatched < self.replica.chosen()
             || (early && self.dispatched < self.replica.last().index))
@@ -537,6 +561,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Nobody waits for what a follower applies, and many entries at once cost less. A leader's own
+    /// clients wait, and so does a node that is far behind.
+    fn lets_gather(&mut self) -> bool {
+        let count = self.replica.chosen().0.saturating_sub(self.dispatched.0);
+        let hurried = self.lead.is_some() || count >= UNHURRIED_ENTRIES;
+        let since_us = *self.gathers_since_us.get_or_insert(self.now_us);
+        let gathers = count > 0 && !hurried && self.now_us < since_us + UNHURRIED_WAIT_US;
+        if !gathers {
+            self.gathers_since_us = None;
+        }
+        gathers
     }
 
     fn dispatch_entries(&mut self, entries: Vec<Entry>, environment: &mut dyn Environment) {

@@ -3,6 +3,7 @@
 pub mod applier;
 mod catch_up;
 pub mod clock;
+mod clock_entries;
 mod driver;
 pub mod environment;
 mod handle;

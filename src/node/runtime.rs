@@ -305,6 +305,8 @@ async fn run_driver(driver: Driver, world: &mut World) -> Ended {
 async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -> Ended {
     let mut tick = tokio::time::interval(Duration::from_micros(driver.tick_every_us()));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut soon = tokio::time::interval(Duration::from_micros(driver.tick_soon_us()));
+    soon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let inbox = world.common.inbox.clone();
     loop {
         driver.step(clock::boot_us(), inputs.drain(..), world);
@@ -324,6 +326,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
                 biased;
                 () = inbox.wait() => {}
                 _ = tick.tick() => {}
+                _ = soon.tick(), if driver.is_waiting() => {}
             }
         }
         inbox.take(inputs);

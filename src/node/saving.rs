@@ -2,8 +2,9 @@
 //!
 //! A disk that syncs in less time than two changes of threads take is used by a follower's driver
 //! itself. One that takes longer is left to the log's thread, so that heartbeats go on meanwhile.
-//! Which of the two it is shows in how long the last sync took; so a disk that begins to stall holds
-//! the driver up once, and a follower could neither accept nor vote in that time anyway.
+//! Which of the two it is shows in how long the last sync took, and whether any stalled lately. So a
+//! disk that begins to stall holds the driver up once. That must not become a habit: a follower that
+//! is held up grants no lease, and nodes that share a disk are held up together.
 //!
 //! Invariant: saves reach the log in the order in which the replica gave them. The driver uses the
 //! log itself only while nothing waits for the log's thread.
@@ -24,6 +25,10 @@ use crate::transaction_log::{LogError, TransactionLog};
 
 /// Syncs up to here are quick.
 const QUICK: Duration = Duration::from_millis(1);
+/// A disk that took longer once
+const STALL: Duration = Duration::from_millis(10);
+/// is not taken for quick for so long.
+const DISTRUST: Duration = Duration::from_secs(10);
 /// More bytes than these are left to the log's thread, however quick the disk is.
 const QUICK_BYTES: usize = 256 << 10;
 
@@ -38,8 +43,8 @@ pub(super) struct Saving {
     jobs: Mailbox<Job>,
     /// Jobs that the log's thread has not done yet.
     waiting: AtomicUsize,
-    /// The last sync was.
     is_quick: AtomicBool,
+    stalled_at: Mutex<Option<Instant>>,
     /// The log is synced up to here; what the store may drain.
     synced: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
@@ -62,6 +67,7 @@ impl Saving {
             jobs: Mailbox::default(),
             waiting: AtomicUsize::new(0),
             is_quick: AtomicBool::new(false),
+            stalled_at: Mutex::new(None),
             synced,
             inbox,
             fatal,
@@ -135,10 +141,20 @@ impl Saving {
         timed("the log's write", || log.append_all(saves))?;
         let began = Instant::now();
         timed("the log's sync", || log.sync())?;
-        self.is_quick.store(began.elapsed() <= QUICK, Ordering::Relaxed);
+        self.judge(began, began.elapsed());
         self.synced.store(log.last().index.0, Ordering::SeqCst);
         self.inbox.push(Input::Saved(last.id));
         Ok(())
+    }
+
+    /// What a sync says about the disk.
+    fn judge(&self, began: Instant, took: Duration) {
+        let mut stalled_at = self.stalled_at.lock();
+        if took > STALL {
+            *stalled_at = Some(began);
+        }
+        let distrusted = stalled_at.is_some_and(|at| began.duration_since(at) < DISTRUST);
+        self.is_quick.store(took <= QUICK && !distrusted, Ordering::Relaxed);
     }
 
     /// Drops what two heads cover and the store has synced, but keeps some for nodes that lag.

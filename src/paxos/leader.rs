@@ -7,6 +7,7 @@
 use super::message::Message;
 use super::quorum::NodeSet;
 use super::replica::{Deferred, Event, ReadRequest, Reader, Replica, Role};
+use super::spares::{Hurried, Pace};
 use super::types::{Ballot, Entry, Incarnation, Index, NodeId, Position, Value};
 use crate::planted::{Bug, plants};
 
@@ -31,6 +32,7 @@ struct InFlight {
     first: Index,
     end: Index,
     bytes: usize,
+    sent_at_us: u64,
 }
 
 /// What the leader knows of one follower.
@@ -45,12 +47,13 @@ pub(super) struct Progress {
     votes: bool,
     /// The next entry to send.
     next: Index,
-    flow: Flow,
+    pub flow: Flow,
+    pub pace: Pace,
     /// Messages sent and not answered, oldest first.
     in_flight: std::collections::VecDeque<InFlight>,
     in_flight_bytes: usize,
     /// When it last answered anything.
-    heard_at_us: u64,
+    pub heard_at_us: u64,
     /// When the window last moved.
     moved_at_us: u64,
     /// The newest question of ours that it granted: our own clock then.
@@ -78,6 +81,7 @@ pub(super) struct Leading {
     elected_at_us: u64,
     /// Our own vote.
     own: Index,
+    pub hurried: Hurried,
 }
 
 impl Leading {
@@ -131,6 +135,7 @@ impl Replica {
                 votes: false,
                 next,
                 flow: Flow::Probe { waiting_until_us: 0 },
+                pace: Pace::default(),
                 in_flight: Default::default(),
                 in_flight_bytes: 0,
                 heard_at_us: now_us,
@@ -147,6 +152,7 @@ impl Replica {
             heartbeat_at_us: now_us,
             elected_at_us: now_us,
             own: Index(0),
+            hurried: Hurried::default(),
         };
         self.role = Role::Leader(Box::new(leading));
         // What is known to be chosen is in what was adopted. Admissions among it decide whose votes
@@ -226,6 +232,7 @@ impl Replica {
         if now_us >= leading.heartbeat_at_us {
             self.heartbeat();
         }
+        self.watch_quorum();
         self.resend();
         self.admit_newcomers();
     }
@@ -237,6 +244,7 @@ impl Replica {
         leading.heartbeat_at_us = now_us + every_us;
         let ballot = leading.ballot;
         self.broadcast(&Message::Heartbeat { ballot, sent_at_us: now_us, lease_us, last, chosen });
+        self.pick_quorum();
         self.renew_lease();
     }
 
@@ -325,6 +333,10 @@ impl Replica {
         self.state.members.get(usize::from(node.0)) == Some(&incarnation)
     }
 
+    pub(super) fn votes_for_us(&self, progress: &Progress) -> bool {
+        progress.votes && self.is_member(progress.node, progress.incarnation)
+    }
+
     /// The lease ends a lease's length after the question that the slowest of a quorum granted,
     /// less what our clock may be slower than theirs.
     fn renew_lease(&mut self) {
@@ -401,7 +413,7 @@ impl Replica {
         let Role::Leader(leading) = &self.role else { return };
         let mut holders: Vec<(Index, NodeId, bool)> = vec![(leading.own, me, true)];
         for progress in &leading.progress {
-            let votes = progress.votes && self.is_member(progress.node, progress.incarnation);
+            let votes = self.votes_for_us(progress);
             holders.push((progress.matched, progress.node, votes));
         }
         holders.sort_by(|a, b| b.cmp(a));
@@ -414,6 +426,9 @@ impl Replica {
             if self.quorums.accept(voting, holding) {
                 if index > chosen {
                     self.advance_chosen(index);
+                    if let Some(leading) = self.leading() {
+                        leading.hurried.chosen();
+                    }
                 }
                 break;
             }
@@ -428,19 +443,29 @@ impl Replica {
         let Role::Leader(mut leading) = std::mem::replace(&mut self.role, Role::Follower) else {
             unreachable!("checked above")
         };
-        let (ballot, adopted) = (leading.ballot, leading.adopted);
-        for progress in &mut leading.progress {
-            self.pump_one(ballot, adopted, progress);
+        let Leading { ballot, adopted, progress, hurried, .. } = &mut *leading;
+        for progress in progress {
+            self.pump_one(*ballot, *adopted, hurried, progress);
         }
         self.role = Role::Leader(leading);
     }
 
-    fn pump_one(&mut self, ballot: Ballot, adopted: Index, progress: &mut Progress) {
+    fn pump_one(
+        &mut self,
+        ballot: Ballot,
+        adopted: Index,
+        hurried: &Hurried,
+        progress: &mut Progress,
+    ) {
         let last = self.log.last().index;
         // A follower that is silent for a lease costs heartbeats only.
         if self.now_us > progress.heard_at_us + self.settings.lease_us {
             return;
         }
+        if progress.next <= last && hurried.lets_wait(progress, self.now_us) {
+            return;
+        }
+        progress.pace.sent(hurried.proposed_bytes);
         while progress.next <= last && progress.may_send(self.now_us, &self.settings) {
             if progress.next <= self.log.base().index {
                 let until_us = self.now_us + self.settings.lease_us / 2;
@@ -476,7 +501,12 @@ impl Replica {
         if progress.in_flight.is_empty() {
             progress.moved_at_us = self.now_us;
         }
-        progress.in_flight.push_back(InFlight { first: progress.next, end, bytes });
+        progress.in_flight.push_back(InFlight {
+            first: progress.next,
+            end,
+            bytes,
+            sent_at_us: self.now_us,
+        });
         progress.in_flight_bytes += bytes;
         progress.next = end.next();
         if let Flow::Probe { .. } | Flow::Reading = progress.flow {
@@ -545,7 +575,7 @@ impl Replica {
         let status = |progress: &Progress| FollowerStatus {
             node: progress.node,
             matched: progress.matched,
-            votes: progress.votes && self.is_member(progress.node, progress.incarnation),
+            votes: self.votes_for_us(progress),
             silent_us: self.now_us - progress.heard_at_us,
             behind: progress.behind,
             in_flight_bytes: progress.in_flight_bytes,
@@ -577,6 +607,11 @@ impl Progress {
         }
     }
 
+    /// How long the oldest Accept on its way has been so.
+    pub fn unanswered_us(&self, now_us: u64) -> u64 {
+        self.in_flight.front().map_or(0, |oldest| now_us - oldest.sent_at_us)
+    }
+
     /// Its log agrees with ours up to `index`.
     fn acknowledge(&mut self, index: Index, now_us: u64) {
         if index > self.matched {
@@ -586,6 +621,7 @@ impl Progress {
         while let Some(answered) = self.in_flight.pop_front_if(|sent| sent.end <= index) {
             self.in_flight_bytes -= answered.bytes;
             self.moved_at_us = now_us;
+            self.pace.answered(now_us - answered.sent_at_us);
         }
         if self.next <= self.matched {
             self.next = self.matched.next();

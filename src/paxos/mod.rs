@@ -7,7 +7,8 @@
 //!
 //! - A node that hears no leader canvasses, then prepares under a ballot of its own, adopts the
 //!   best log among a quorum's promises (`election.rs`), and leads: it appends, sends, and counts
-//!   (`leader.rs`) what the others take and make durable (`follower.rs`).
+//!   (`leader.rs`) what the others take and make durable (`follower.rs`). Entries go first to those
+//!   whose votes will choose them, and a little later to the others (`spares.rs`).
 //! - A leader whose heartbeats a quorum answers holds a lease, and may answer reads alone; it may hand
 //!   both over to another node on purpose (`handover.rs`).
 //! - A node without its log is another life of its seat; it has no vote until an entry admits it
@@ -25,6 +26,7 @@ mod message;
 mod quorum;
 mod replica;
 mod settings;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod types;

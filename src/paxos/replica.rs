@@ -360,7 +360,8 @@ impl Replica {
     /// Puts a value behind the log's end, if this node leads. Its fate is known once `chosen`
     /// passes the index, or never, if [`Event::Deposed`] comes first.
     pub fn propose(&mut self, value: Value) -> Result<Position, NotLeader> {
-        let Role::Leader(leading) = &self.role else { return Err(NotLeader) };
+        let Role::Leader(leading) = &mut self.role else { return Err(NotLeader) };
+        leading.hurried.proposed_bytes += value.size_bytes() as u64;
         let position = Position { index: self.log.last().index.next(), ballot: leading.ballot };
         self.append(Entry { index: position.index, ballot: position.ballot, value });
         self.own_vote();

@@ -16,11 +16,10 @@ use super::segment::{
     SEGMENT_HEADER_BYTES, SegmentHeader, remove_unfinished, segment_ids, segment_path,
 };
 use super::{Identity, LogError, Options, Reader, Recovered};
-use crate::disk::Disk;
+use crate::disk::{BLOCK_BYTES, Disk};
 use crate::paxos::{DurableState, Index, Position, Save};
 use crate::planted::{Bug, plants};
 
-const BLOCK_BYTES: u64 = 4096;
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// A larger write buffer is given back after use.
@@ -368,11 +367,15 @@ impl TransactionLog {
             return Ok(());
         }
         let segment = &self.active.segment;
+        let end = self.active.end + pending.bytes.len() as u64;
+        // To the end of the block, where there are zeros anyway: see `fill_with_zeros`.
+        let written_end = end.next_multiple_of(BLOCK_BYTES).min(segment.length_bytes);
+        pending.bytes.resize((written_end - self.active.end) as usize, 0);
         segment
             .file
             .write_at(&pending.bytes, self.active.end)
             .map_err(|e| LogError::io("write", &segment.path, e))?;
-        self.active.end += pending.bytes.len() as u64;
+        self.active.end = end;
         pending.bytes.clear();
         self.preparer.note_active(self.active.end, segment.length_bytes);
         let mut index = self.index.write();
@@ -451,11 +454,13 @@ fn start_segment(
     seal_record(record, RecordKind::Checkpoint, place, 0);
 
     let path = segment_path(directory, id);
+    let end = bytes.len() as u64;
+    // Whole blocks, see `fill_with_zeros`; the rest of the last one is zeros already.
+    bytes.resize((end.next_multiple_of(BLOCK_BYTES).min(length_bytes)) as usize, 0);
     file.write_at(&bytes, 0).map_err(|e| LogError::io("write", unfinished, e))?;
     file.sync().map_err(|e| LogError::io("sync", unfinished, e))?;
     disk.rename(unfinished, &path).map_err(|e| LogError::io("rename", unfinished, e))?;
     disk.sync_directory(directory).map_err(|e| LogError::io("sync", directory, e))?;
-    let end = bytes.len() as u64;
     let segment = Segment { file, path, seed, length_bytes, end };
     Ok(Active { id, segment, end, synced: end })
 }

@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 
 use super::LogError;
 use super::segment::PREPARING_NAME;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Open};
 
-const SLICE_BYTES: usize = 1 << 20;
-static ZEROS: [u8; SLICE_BYTES] = [0; SLICE_BYTES];
+const SLICE_BYTES: u64 = 1 << 20;
+/// From half of the segment in use on, so many bytes are filled for each that is appended: the
+/// next segment is there when three quarters are used, and the disk is busy with it evenly.
+const FILLED_PER_APPENDED: u64 = 4;
 
 /// Prepares segments beside the log; a clone works on the same file.
 #[derive(Clone)]
@@ -61,21 +63,33 @@ impl SegmentPreparer {
     /// # Errors
     /// [`LogError::Full`] when the disk has no room for it: announce it; appending goes on into
     /// the segment in use, and a later call tries again. Any other error is a failing disk.
+    #[cfg(test)]
     pub fn prepare_if_needed(&self) -> Result<(), LogError> {
-        while self.prepare_step()? {}
+        if self.appended_past_half() > 0 {
+            while self.fill_slice(&mut self.shared.next.lock(), self.shared.segment_bytes)? {}
+        }
         Ok(())
     }
 
-    /// One slice of [`SegmentPreparer::prepare_if_needed`]; true when there is more to do.
+    /// One slice of the next segment, at the pace at which the one in use fills up; true when
+    /// another is due now.
     ///
     /// # Errors
-    /// As there.
+    /// [`LogError::Full`] when the disk has no room for it: announce it; appending goes on into
+    /// the segment in use, and a later call tries again. Any other error is a failing disk.
     pub fn prepare_step(&self) -> Result<bool, LogError> {
-        let end = self.shared.active_end.load(Ordering::Relaxed);
-        if end < self.shared.active_bytes.load(Ordering::Relaxed) / 2 {
+        let due = self.appended_past_half().saturating_mul(FILLED_PER_APPENDED);
+        let bytes = due.min(self.shared.segment_bytes).next_multiple_of(BLOCK_BYTES);
+        if due == 0 || self.bytes_on_disk() >= bytes {
             return Ok(false);
         }
-        self.fill_slice(&mut self.shared.next.lock(), self.shared.segment_bytes)
+        self.fill_slice(&mut self.shared.next.lock(), bytes)
+    }
+
+    /// Bytes in the second half of the segment in use.
+    fn appended_past_half(&self) -> u64 {
+        let half = self.shared.active_bytes.load(Ordering::Relaxed) / 2;
+        self.shared.active_end.load(Ordering::Relaxed).saturating_sub(half)
     }
 
     /// Bytes of the prepared file so far.
@@ -115,14 +129,14 @@ impl SegmentPreparer {
     }
 
     fn try_fill_slice(&self, next: &mut Option<Preparing>, bytes: u64) -> Result<bool, LogError> {
-        let Shared { disk, directory, path, .. } = &*self.shared;
+        let Shared { disk, directory, path, segment_bytes, .. } = &*self.shared;
         let preparing = match next {
             Some(preparing) => preparing,
             None => {
                 let free = disk
                     .bytes_free(directory)
                     .map_err(|e| LogError::io("ask for the free space of", directory, e))?;
-                if free < bytes {
+                if free < bytes.max(*segment_bytes) {
                     return Err(LogError::Full { action: "create", path: path.clone() });
                 }
                 let file = disk
@@ -134,24 +148,13 @@ impl SegmentPreparer {
         if preparing.filled_bytes >= bytes {
             return Ok(false);
         }
-        let count = (bytes - preparing.filled_bytes).min(SLICE_BYTES as u64);
+        let count = (bytes - preparing.filled_bytes).min(SLICE_BYTES);
         preparing
             .file
-            .write_at(&ZEROS[..count as usize], preparing.filled_bytes)
+            .fill_with_zeros(preparing.filled_bytes, count)
             .map_err(|e| LogError::io("fill", path, e))?;
         preparing.file.sync().map_err(|e| LogError::io("sync", path, e))?;
         preparing.filled_bytes += count;
         Ok(preparing.filled_bytes < bytes)
     }
-}
-
-/// Overwrites a part of a file with zeros; not synced.
-pub(super) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let count = (to - at).min(SLICE_BYTES as u64);
-        file.write_at(&ZEROS[..count as usize], at)?;
-        at += count;
-    }
-    Ok(())
 }

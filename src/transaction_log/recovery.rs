@@ -13,10 +13,9 @@ use super::encoding::{
 };
 use super::index::{Change, LogIndex, Segment, extend_runs};
 use super::log::Active;
-use super::prepare::write_zeros;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_ids, segment_path};
 use super::{Identity, LogError, TailCut};
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, write_zeros};
 use crate::paxos::{DurableState, Index};
 use crate::planted::{Bug, plants};
 
@@ -148,7 +147,7 @@ fn make_durable(
         file.write_at(&buffer[..count], at).map_err(failed("write"))?;
         at += count as u64;
     }
-    write_zeros(&**file, *end, segment.length_bytes).map_err(failed("write"))?;
+    write_zeros(&**file, *end, segment.length_bytes - end).map_err(failed("write"))?;
     file.sync().map_err(failed("sync"))?;
     Ok(damaged_to.map(|to| TailCut { file: path.clone(), offset: *end, bytes: to - end }))
 }

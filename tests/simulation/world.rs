@@ -374,7 +374,10 @@ impl World {
             Event::Tick { node, life } => {
                 self.step(node);
                 if let Some(process) = &self.machines[node].process {
-                    let every_us = process.driver.tick_every_us();
+                    let every_us = match process.driver.is_waiting() {
+                        true => process.driver.tick_soon_us(),
+                        false => process.driver.tick_every_us(),
+                    };
                     self.after(every_us, Event::Tick { node, life });
                 }
             }
