@@ -3,6 +3,9 @@
 //! Synchronous; the real node runs it on a thread of its own, so that a slow store holds up neither
 //! heartbeats nor the log.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::{Buf, Bytes};
 
 use super::environment::{Applied, ApplyJob, InstalledHead, Waiter};
@@ -31,16 +34,41 @@ pub struct Frozen {
     pub view: FrozenView,
 }
 
+/// What was applied since the node began, counted. Whoever was answered finds what he did counted.
+#[derive(Debug, Default)]
+pub struct AppliedCounts {
+    expired_keys: AtomicU64,
+    changes: AtomicU64,
+}
+
+impl AppliedCounts {
+    /// Keys deleted because their deadline had passed.
+    pub fn expired_keys(&self) -> u64 {
+        self.expired_keys.load(Ordering::Relaxed)
+    }
+
+    /// Changes made to keys otherwise.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+}
+
 /// The only writer of a store.
 pub struct Applier {
     store: Store,
     applied: Applied,
+    counts: Arc<AppliedCounts>,
 }
 
 impl Applier {
     /// `applied` is where the store is.
     pub fn new(store: Store, applied: Applied) -> Applier {
-        Applier { store, applied }
+        Applier { store, applied, counts: Arc::default() }
+    }
+
+    /// Kept up to date while it applies.
+    pub fn counts(&self) -> Arc<AppliedCounts> {
+        self.counts.clone()
     }
 
     /// How far the store is.
@@ -112,6 +140,8 @@ impl Applier {
                 self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
                 self.applied.expired_keys += done.expired_keys as u64;
                 self.applied.changes += done.changes;
+                self.counts.expired_keys.store(self.applied.expired_keys, Ordering::Relaxed);
+                self.counts.changes.store(self.applied.changes, Ordering::Relaxed);
                 (done.replies, done.head_requested)
             }
             Value::Establish { members } => {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::applier::AppliedCounts;
 use super::environment::{Input, Submission};
 use super::handover::HandOverOrder;
 use super::inbox::Inbox;
@@ -52,12 +53,24 @@ pub struct Handle {
     inbox: Arc<Inbox>,
     store: Store,
     clock: Clock,
+    counts: Arc<AppliedCounts>,
 }
 
 impl Handle {
     /// A handle on the node whose driver reads that inbox and publishes here.
     pub fn new(inbox: Arc<Inbox>, store: Store, clock: Clock) -> Handle {
-        Handle { published: Arc::new(Published::new()), inbox, store, clock }
+        let published = Arc::new(Published::new());
+        Handle { published, inbox, store, clock, counts: Arc::default() }
+    }
+
+    /// The same with what the node's applier counts.
+    pub fn with_counts(self, counts: Arc<AppliedCounts>) -> Handle {
+        Handle { counts, ..self }
+    }
+
+    /// What was applied since the node began.
+    pub fn counts(&self) -> &AppliedCounts {
+        &self.counts
     }
 
     /// What the driver knows now; in force for every clone when this returns.

@@ -191,7 +191,8 @@ impl Node {
             heads,
             fatal,
         };
-        let handle = Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us));
+        let handle = Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us))
+            .with_counts(applier.counts());
         let shared_outbox = Arc::new(parking_lot::Mutex::new(surroundings.outbox));
         let mut workers = Vec::new();
         let mut spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {

@@ -73,10 +73,6 @@ pub struct Status {
     pub last: Index,
     /// The log is on this node's disk up to here.
     pub durable: Index,
-    /// Keys deleted here since the node began because their deadline had passed.
-    pub expired_keys: u64,
-    /// Changes made to keys otherwise since the node began.
-    pub changes: u64,
     /// Chosen up to here.
     pub chosen: Index,
     /// Applied up to here.

@@ -296,11 +296,13 @@ impl Backend for NodeBackend {
             head_index: status.head.map_or(0, |head| head.index.0),
             head_stamp_ms: head.map_or(0, |head| head.stamp_ms),
             head_in_progress: self.heads.as_ref().is_some_and(HeadDirectory::is_writing),
-            changes_since_head: status
-                .changes
+            changes_since_head: self
+                .handle
+                .counts()
+                .changes()
                 .saturating_sub(self.heads.as_ref().map_or(0, HeadDirectory::saved_changes)),
             head_failed: self.heads.as_ref().is_some_and(HeadDirectory::last_failed),
-            expired_keys: status.expired_keys,
+            expired_keys: self.handle.counts().expired_keys(),
             lease_left_ms: status.lease_until_us.saturating_sub(now_us) / 1000,
             read_only: status.updates_refused.as_ref().map(|refusal| match refusal {
                 node::Refusal::Misconf(reason) => reason.to_string(),

@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use arakoon::cli::client::Client;
+use resp::Reply;
+
 use crate::harness::{Cluster, eventually};
 
 /// A field of INFO.
@@ -25,6 +28,27 @@ fn a_head_is_written_by_all_nodes_when_it_is_asked_for() {
     for seat in 0..3 {
         let head = || cluster.report(seat).map(|_| field(&cluster, seat, "head_index"));
         eventually("a head on every node", || head().filter(|index| index != "0"));
+    }
+}
+
+#[test]
+fn info_counts_a_change_as_soon_as_it_is_answered() {
+    let cluster = Cluster::start();
+    let timeout = Duration::from_secs(10);
+    let mut client =
+        Client::connect(cluster.address(cluster.master()), timeout).expect("it listens");
+    let mut changes = || {
+        let Ok(Reply::Bulk(text)) = client.call(&["INFO", "persistence"]) else {
+            panic!("no text")
+        };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|it| it.strip_prefix("rdb_changes_since_last_save:"));
+        let changes: u64 = line.and_then(|it| it.trim_end().parse().ok()).expect("a number");
+        (changes, client.call(&["SET", "a", "1"]).expect("an answer"))
+    };
+    let (before, _) = changes();
+    for count in 1..=200 {
+        assert_eq!(changes(), (before + count, Reply::OK));
     }
 }
 
