@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::limits::ConnectionLimits;
 use super::registry::Registration;
+use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
 
 /// The room for replies that an idle connection keeps.
@@ -28,6 +29,8 @@ const READ_BYTES_MIN: usize = 16 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// The most room that is made ahead for an argument that has been announced.
 const ANNOUNCED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The same when all connections together have made much: this much, then as much as has come.
+const ANNOUNCED_BYTES_MIN: usize = 64 * 1024;
 /// While the handler waits, this much is read ahead; it is how a lost client is noticed.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// The most requests of one turn.
@@ -133,6 +136,8 @@ pub struct Connection<H> {
     read_bytes: usize,
     /// The buffer has room for an argument that was announced.
     announced: bool,
+    /// Nothing has come since.
+    ahead: Option<RoomAhead>,
     /// What the requests of this turn took in the buffer.
     decoded_bytes: usize,
     /// The client has been silent: no room is kept for what it may say.
@@ -162,6 +167,7 @@ impl<H: ConnectionHandler> Connection<H> {
             out: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
             announced: false,
+            ahead: None,
             decoded_bytes: 0,
             resting: false,
             sending: Sending::Open,
@@ -323,7 +329,14 @@ impl<H: ConnectionHandler> Connection<H> {
             self.buffer = BytesMut::new();
         }
         // An argument that was announced is not copied from one buffer to the next as it grows.
-        let announced = self.decoder.missing_bytes(&self.buffer).min(ANNOUNCED_BYTES_MAX);
+        let mut announced = self.decoder.missing_bytes(&self.buffer).min(ANNOUNCED_BYTES_MAX);
+        if announced > self.read_bytes && self.ahead.is_none() {
+            self.ahead = RoomAhead::make(self.registration.rooms_ahead(), announced);
+        }
+        if self.ahead.is_none() {
+            let least = ANNOUNCED_BYTES_MIN.max(self.buffer.len());
+            announced = announced.min(least);
+        }
         self.announced |= announced > self.read_bytes;
         self.buffer.reserve(self.read_bytes.max(announced));
         self.tell_input();
@@ -342,6 +355,7 @@ impl<H: ConnectionHandler> Connection<H> {
     /// Waits without any room for what is to come.
     async fn rest(&mut self) -> Result<(), End> {
         self.buffer = BytesMut::from(&self.buffer[..]);
+        self.ahead = None;
         (self.read_bytes, self.announced) = (READ_BYTES_MIN, false);
         self.tell_input();
         tokio::select! {
@@ -355,6 +369,7 @@ impl<H: ConnectionHandler> Connection<H> {
     }
 
     fn took(&mut self, count: usize) {
+        self.ahead = None;
         self.handler.on_read(count);
         if self.buffer.len() > count {
             // A request that comes in pieces: the client is busy saying it.

@@ -337,3 +337,26 @@ async fn a_silent_client_keeps_no_room_and_an_announced_argument_finds_it() {
     assert_eq!(client.next().await, Some(Reply::bulk(expected)));
     wait_for(|| matches!(known.input_bytes(), (0, 16_384..32_768))).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_announcements_get_little_room_and_their_arguments_all_the_same() {
+    let server = start(ConnectionLimits::default()).await;
+    const LENGTH: usize = 1 << 20;
+    let header = format!("*2\r\n$4\r\nECHO\r\n${LENGTH}\r\n").into_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = TestClient::connect(&server).await;
+        client.stream.write_all(&header).await.expect("sent");
+        clients.push(client);
+    }
+    let known = server.listener.registry().list();
+    wait_for(|| known.iter().all(|it| it.input_bytes().0 == header.len())).await;
+    let room: usize = known.iter().map(|it| it.input_bytes().1).sum();
+    assert!(room < 50 << 20, "{} MiB for 100 announced values", room >> 20);
+    for client in &mut clients {
+        let value = vec![b'v'; LENGTH];
+        client.stream.write_all(&value).await.expect("sent");
+        client.stream.write_all(b"\r\n").await.expect("sent");
+        assert_eq!(client.next().await, Some(Reply::bulk(value)));
+    }
+}

@@ -28,6 +28,7 @@ pub mod refusal;
 pub mod registry;
 mod replication;
 mod report;
+pub mod room_ahead;
 pub mod sentinel;
 pub mod session;
 pub mod shared;

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::room_ahead::RoomsAhead;
+
 const STAY: u8 = 0;
 const FINISH: u8 = 1;
 const KILL: u8 = 2;
@@ -162,6 +164,7 @@ pub struct ClientRegistry {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     next_id: AtomicU64,
     removed: Notify,
+    rooms_ahead: Arc<RoomsAhead>,
 }
 
 impl ClientRegistry {
@@ -173,6 +176,7 @@ impl ClientRegistry {
             clients: Mutex::default(),
             next_id: AtomicU64::new(1),
             removed: Notify::new(),
+            rooms_ahead: Arc::default(),
         }
     }
 
@@ -266,6 +270,11 @@ impl Registration {
     /// Whose it is.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Of all connections.
+    pub fn rooms_ahead(&self) -> &Arc<RoomsAhead> {
+        &self.registry.rooms_ahead
     }
 }
 
