@@ -1,6 +1,10 @@
 //! The patterns of KEYS, SCAN and CONFIG GET: `*`, `?`, `[a-c]`, `[^a]`, and `\` before a byte to
 //! mean just it. Bytes, not characters.
 
+/// A pattern with more stars than this, adjacent ones counted once and those at its end not at all,
+/// matches nothing; so it is in Redis, which would call itself too deeply.
+const STARS_MAX: usize = 1000;
+
 /// Whether the whole of `text` matches.
 ///
 /// Only the last `*` met is ever tried again, so the time is at most pattern times text.
@@ -8,9 +12,17 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern_at, mut text_at) = (0, 0);
     // Where to go on when what follows the last star does not match here.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     loop {
         if pattern.get(pattern_at) == Some(&b'*') {
-            pattern_at += 1;
+            pattern_at += pattern[pattern_at..].iter().take_while(|it| **it == b'*').count();
+            if pattern_at == pattern.len() {
+                return true;
+            }
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
+            }
             retry = Some((pattern_at, text_at));
             continue;
         }
@@ -92,6 +104,18 @@ mod tests {
 
     use super::*;
     use crate::store::keyspace::after_prefix;
+
+    #[test]
+    fn too_many_stars_match_nothing() {
+        let text = "a".repeat(5000);
+        let matches = |stars: usize, end: &str| {
+            matches(format!("{}{end}", "*?".repeat(stars)).as_bytes(), text.as_bytes())
+        };
+        assert!(matches(STARS_MAX, ""));
+        assert!(matches(STARS_MAX, "**"), "those at the end do not count");
+        assert!(!matches(STARS_MAX + 1, ""));
+        assert!(super::matches("*".repeat(5000).as_bytes(), text.as_bytes()));
+    }
 
     #[test]
     fn patterns_match_as_in_redis() {
