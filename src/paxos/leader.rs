@@ -44,7 +44,7 @@ pub(super) struct Progress {
     /// Its log agrees with ours up to here, durably.
     pub matched: Index,
     /// Its answers are votes.
-    votes: bool,
+    pub votes: bool,
     /// The next entry to send.
     next: Index,
     pub flow: Flow,

@@ -67,7 +67,8 @@ impl Hurried {
     /// Whether entries for this follower should wait for more; asked when there are some.
     pub fn lets_wait(&self, progress: &mut Progress, now_us: u64) -> bool {
         let is_spare = !self.quorum.is_empty() && !self.quorum.contains(progress.node);
-        if !is_spare || progress.flow != Flow::Stream {
+        // Who has no vote yet is being admitted, and that should not take longer.
+        if !is_spare || !progress.votes || progress.flow != Flow::Stream {
             return false;
         }
         let since_us = *progress.pace.waits_since_us.get_or_insert(now_us);
