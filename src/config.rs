@@ -1,7 +1,7 @@
 //! The cluster's config file, and the settings of a node that runs alone.
 //!
 //! The order of the `[[node]]` tables gives each node its seat, so every node must have the same
-//! file up to its own settings (`cache`, `engine`); [`Config::fingerprint`] lets peers compare.
+//! file up to its own settings (`cache`, `engine`, `keep_awake`); [`Config::fingerprint`] lets peers compare.
 //! Every mistake is refused with file, line and what to write instead; nothing is guessed.
 //!
 //! Left out: reloading while running; a change needs a restart of the node.
@@ -87,6 +87,8 @@ pub struct NodeConfig {
     pub cache_bytes: u64,
     /// What keeps the rows.
     pub engine: EngineKind,
+    /// Processors without work are kept awake while updates are on their way.
+    pub keep_awake: bool,
 }
 
 /// Who may use a command that is dangerous.
@@ -188,6 +190,7 @@ impl Config {
                 zone: None,
                 cache_bytes: CACHE_BYTES_DEFAULT,
                 engine: EngineKind::Sled,
+                keep_awake: true,
             }],
         }
     }
@@ -201,6 +204,14 @@ impl Config {
     /// The settings of one seat, which must be one of this config.
     pub fn node(&self, seat: NodeId) -> &NodeConfig {
         &self.nodes[usize::from(seat.0)]
+    }
+
+    /// Whether another node of this config runs on the machine of this seat.
+    pub fn shares_machine(&self, seat: NodeId) -> bool {
+        let host = |node: &NodeConfig| node.peer.rsplit_once(':').map(|(host, _)| host.to_owned());
+        let own = host(self.node(seat));
+        let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != usize::from(seat.0));
+        others.map(|(_, node)| host(node)).any(|other| other.is_some() && other == own)
     }
 
     /// The same on all nodes whose files list the same names and zones in the same order: seats

@@ -21,7 +21,7 @@ use crate::config::{Config, EngineKind};
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
-use crate::node::{Ended, Inbox, Input, Node, NodeMessage, Outbox, Surroundings, clock};
+use crate::node::{Ended, Inbox, Input, KeepAwake, Node, NodeMessage, Outbox, Surroundings, clock};
 use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
@@ -151,6 +151,11 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
         },
         log_keep_bytes: config.cluster.log_keep_bytes,
         disk_reserve_bytes: config.cluster.disk_reserve_bytes,
+        keep_awake: match (node.keep_awake, config.shares_machine(seat)) {
+            (false, _) => KeepAwake::No,
+            (true, true) => KeepAwake::AsLeader,
+            (true, false) => KeepAwake::Yes,
+        },
         fatal: fatal.clone(),
     };
     let heads = opened.heads.clone();

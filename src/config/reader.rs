@@ -27,7 +27,7 @@ const CLUSTER_KEYS: &[&str] = &[
     "enable_debug_command",
 ];
 const NODE_KEYS: &[&str] =
-    &["name", "client", "advertise", "peer", "dir", "zone", "cache", "engine"];
+    &["name", "client", "advertise", "peer", "dir", "zone", "cache", "engine", "keep_awake"];
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -207,7 +207,16 @@ impl<'a> Reader<'a> {
             zone,
             cache_bytes: self.bytes(table, "cache", CACHE_BYTES_DEFAULT, MIB..=TIB)?,
             engine,
+            keep_awake: self.flag(table, "keep_awake", true)?,
         })
+    }
+
+    fn flag(&self, table: &Table<'a>, key: &str, default: bool) -> Checked<bool> {
+        let Some(value) = table.get(key) else { return Ok(default) };
+        value
+            .get_ref()
+            .as_bool()
+            .ok_or_else(|| self.error(value.span(), format!("{key} must be true or false")))
     }
 
     fn lease(&self, table: &Table<'a>) -> Checked<Duration> {

@@ -52,13 +52,17 @@ fn the_documented_file_is_read() {
 fn optional_keys_are_read() {
     let text = DEMO
         .replace("lease = \"500ms\"", "head_every = \"1MiB\"\nlog_segment = \"2 MiB\"")
-        .replace("dir = ", "zone = \"dc1\"\ncache = \"1GiB\"\nengine = \"sled\"\ndir = ");
+        .replace(
+            "dir = ",
+            "zone = \"dc1\"\ncache = \"1GiB\"\nengine = \"sled\"\nkeep_awake = false\ndir = ",
+        );
     let config = parse(&text).expect("all keys are known");
     assert_eq!(config.cluster.lease, LEASE_DEFAULT);
     assert_eq!(config.cluster.head_every_bytes, 1 << 20);
     assert_eq!(config.cluster.log_segment_bytes, 2 << 20);
     assert_eq!(config.nodes[0].zone.as_deref(), Some("dc1"));
     assert_eq!(config.nodes[0].cache_bytes, 1 << 30);
+    assert!(!config.nodes[0].keep_awake);
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn unknown_keys_are_refused_with_the_nearest_or_all() {
     refused(
         ("dir =", "password = \"x\"\ndir ="),
         "etc/demo.toml:9: unknown key \"password\" in [[node]]; known are name, client, \
-         advertise, peer, dir, zone, cache, engine",
+         advertise, peer, dir, zone, cache, engine, keep_awake",
     );
     refused(
         ("[cluster]", "[clutser]"),
@@ -181,12 +185,27 @@ fn sizes_engines_names_and_syntax_are_checked() {
         "etc/demo.toml:9: no engine \"rocksdb\"; write \"sled\" or \"fjall\"",
     );
     refused(
+        ("dir =", "keep_awake = \"no\"\ndir ="),
+        "etc/demo.toml:9: keep_awake must be true or false",
+    );
+    refused(
         ("\"n1\"", "\"n 1\""),
         "etc/demo.toml:6: name \"n 1\" is not 1 to 64 letters, digits, '-', '_' or '.'; write for \
          example \"n1\"",
     );
     let error = parse("[cluster\n").expect_err("no TOML").to_string();
     assert!(error.starts_with("etc/demo.toml:1: not TOML: "), "{error}");
+}
+
+#[test]
+fn nodes_that_share_a_machine_are_known() {
+    let config = parse(DEMO).expect("the demo is right");
+    assert!(config.shares_machine(NodeId(0)) && config.shares_machine(NodeId(1)));
+    let apart = DEMO.replace("127.0.0.1:4501", "db2:4501");
+    let config = parse(&apart).expect("a host name is an address");
+    assert!(!config.shares_machine(NodeId(0)) && !config.shares_machine(NodeId(1)));
+    let alone = Config::single("127.0.0.1".parse().expect("an address"), 4000, Path::new("d"));
+    assert!(!alone.shares_machine(NodeId(0)));
 }
 
 #[test]

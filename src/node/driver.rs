@@ -236,6 +236,28 @@ impl Driver {
         behind || for_the_clock || becomes_master || self.stopping() || self.hand_over.is_some()
     }
 
+    /// Once so many more submissions are there, the driver does something with them at once. Fewer are
+    /// early enough after something else has happened (a sync has ended, a follower has answered), or
+    /// at the next tick.
+    pub fn submissions_awaited(&self) -> usize {
+        let last = self.replica.last().index.0;
+        let unchosen = last - self.replica.chosen().0;
+        if self.lead.is_none() || !self.serves() || unchosen == 0 {
+            1
+        } else if last - self.replica.durable().0 >= UNSAVED_ENTRIES_MAX
+            || unchosen >= UNCHOSEN_ENTRIES_MAX
+        {
+            usize::MAX
+        } else {
+            self.proposals.missing_to_fill_entry().max(1)
+        }
+    }
+
+    /// Something that was proposed waits for its outcome.
+    pub fn has_in_flight(&self) -> bool {
+        self.proposals.in_flight() > 0
+    }
+
     /// A planned stop is complete: nothing is led and nothing pending.
     pub fn stopped(&self) -> bool {
         self.handed_over
@@ -700,7 +722,7 @@ impl Driver {
 
     /// Nothing that was proposed waits for its outcome.
     pub(super) fn nothing_in_flight(&self) -> bool {
-        self.proposals.in_flight() == 0
+        !self.has_in_flight()
     }
 
     pub(super) fn lease_us(&self) -> u64 {

@@ -129,7 +129,7 @@ impl Handle {
 
     /// Hands an update to the log.
     pub fn submit(&self, submission: Submission) {
-        self.inbox.push(Input::Submission(submission));
+        self.inbox.submit(submission);
     }
 
     /// Asks for a head, if this node is the master and has not asked for one that is to come.

@@ -4,7 +4,10 @@
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::environment::Input;
+use super::environment::{Input, Submission};
+
+/// Bytes of submissions that press, however few they are.
+const PRESSING_BYTES: usize = 256 << 10;
 
 /// An unbounded queue; what bounds it is the flow control of those who push.
 #[derive(Default)]
@@ -16,8 +19,14 @@ pub struct Inbox {
 #[derive(Default)]
 struct Letters {
     queue: Vec<Input>,
-    /// Some of it was pushed, not left.
+    /// The driver has reason to take it now.
     is_pressing: bool,
+    /// Submissions among it,
+    submissions: usize,
+    /// with so many bytes.
+    submission_bytes: usize,
+    /// So many submissions press.
+    pressing_submissions: usize,
     closed: bool,
 }
 
@@ -37,6 +46,32 @@ impl Inbox {
         }
     }
 
+    /// Adds a submission. It presses once the driver can do something with all that are there.
+    pub fn submit(&self, submission: Submission) {
+        let mut letters = self.letters.lock();
+        if letters.closed {
+            return;
+        }
+        letters.submissions += 1;
+        letters.submission_bytes += submission.items.len();
+        letters.queue.push(Input::Submission(submission));
+        let presses = letters.submissions >= letters.pressing_submissions
+            || letters.submission_bytes >= PRESSING_BYTES;
+        let is_first = presses && !std::mem::replace(&mut letters.is_pressing, true);
+        drop(letters);
+        if is_first {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// From now on so many submissions press; fewer wait for whatever else comes. To be called by
+    /// the driver before it waits.
+    pub fn expect_submissions(&self, count: usize) {
+        let mut letters = self.letters.lock();
+        letters.pressing_submissions = count;
+        letters.is_pressing |= letters.submissions > 0 && letters.submissions >= count;
+    }
+
     /// Adds one for which it is early enough when the driver steps anyway.
     pub fn leave(&self, input: Input) {
         let mut letters = self.letters.lock();
@@ -45,12 +80,12 @@ impl Inbox {
         }
     }
 
-    /// Something was pushed.
+    /// Something is there that the driver should take now.
     pub fn is_pressing(&self) -> bool {
         self.letters.lock().is_pressing
     }
 
-    /// Waits until something was pushed. Cancel safe.
+    /// Waits until something presses. Cancel safe.
     pub async fn wait(&self) {
         while !self.is_pressing() {
             self.arrived.notified().await;
@@ -62,6 +97,7 @@ impl Inbox {
         assert!(into.is_empty(), "{} inputs were not read", into.len());
         let mut letters = self.letters.lock();
         letters.is_pressing = false;
+        (letters.submissions, letters.submission_bytes) = (0, 0);
         std::mem::swap(&mut letters.queue, into);
     }
 
@@ -97,5 +133,48 @@ mod tests {
         inbox.push(Input::Stop);
         inbox.take(&mut inputs);
         assert!(inputs.is_empty(), "taken in after the end");
+    }
+
+    #[test]
+    fn submissions_press_when_there_are_enough_or_they_are_large() {
+        let submission = |bytes: usize| Submission {
+            items: vec![0; bytes].into(),
+            count: 1,
+            charge: 0,
+            read_at_us: 0,
+            respond: Box::new(|_| ()),
+        };
+        let inbox = Inbox::default();
+        inbox.submit(submission(1));
+        assert!(inbox.is_pressing(), "the first one, before anything was expected");
+        let mut inputs = Vec::new();
+        inbox.take(&mut inputs);
+        inbox.expect_submissions(3);
+        inbox.submit(submission(1));
+        inbox.submit(submission(1));
+        assert!(!inbox.is_pressing());
+        inbox.submit(submission(1));
+        assert!(inbox.is_pressing());
+
+        inputs.clear();
+        inbox.take(&mut inputs);
+        inbox.expect_submissions(usize::MAX);
+        inbox.submit(submission(PRESSING_BYTES - 1));
+        assert!(!inbox.is_pressing());
+        inbox.expect_submissions(2);
+        assert!(!inbox.is_pressing());
+        inbox.expect_submissions(1);
+        assert!(inbox.is_pressing(), "what is there is enough now");
+
+        inputs.clear();
+        inbox.take(&mut inputs);
+        assert_eq!(inputs.len(), 1);
+        inbox.expect_submissions(usize::MAX);
+        inbox.submit(submission(PRESSING_BYTES));
+        assert!(inbox.is_pressing());
+        inputs.clear();
+        inbox.take(&mut inputs);
+        inbox.push(Input::Stop);
+        assert!(inbox.is_pressing(), "anything else always does");
     }
 }

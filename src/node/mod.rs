@@ -1,6 +1,7 @@
 //! The driver: where the protocol, the transaction log, the store and the peers meet.
 
 pub mod applier;
+mod awake;
 mod catch_up;
 pub mod clock;
 mod clock_entries;
@@ -24,6 +25,7 @@ mod stamp;
 mod status;
 
 pub use applier::{Applier, Frozen};
+pub use awake::KeepAwake;
 pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
 pub use handle::Handle;

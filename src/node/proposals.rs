@@ -61,7 +61,13 @@ impl Proposals {
 
     /// As many submissions wait as the last entry had: another entry beside it would not be smaller.
     pub fn fills_entry(&self) -> bool {
-        self.queue.len() >= self.proposed.back().map_or(1, |last| last.waiters.len())
+        self.missing_to_fill_entry() == 0
+    }
+
+    /// How many more it takes.
+    pub fn missing_to_fill_entry(&self) -> usize {
+        let wanted = self.proposed.back().map_or(1, |last| last.waiters.len());
+        wanted.saturating_sub(self.queue.len())
     }
 
     pub fn in_flight(&self) -> usize {

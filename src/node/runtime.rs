@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::applier::{Applier, Frozen};
+use super::awake::{Awake, KeepAwake};
 use super::clock;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
@@ -95,6 +96,8 @@ pub struct Surroundings {
     pub log_keep_bytes: u64,
     /// Bytes that must stay free on the disk; below it updates are refused.
     pub disk_reserve_bytes: u64,
+    /// When processors without work are kept awake.
+    pub keep_awake: KeepAwake,
     /// Ends the process.
     pub fatal: Fatal,
 }
@@ -218,6 +221,7 @@ impl Node {
         )?;
         let mut world = World {
             common: common.clone(),
+            awake: Awake::start(surroundings.keep_awake)?,
             handle: handle.clone(),
             saves: Vec::new(),
             has_sent: false,
@@ -309,8 +313,15 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
     let mut soon = tokio::time::interval(Duration::from_micros(driver.tick_soon_us()));
     soon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let inbox = world.common.inbox.clone();
+    let mut logged = driver.replica().last().index;
     loop {
-        driver.step(clock::boot_us(), inputs.drain(..), world);
+        let now_us = clock::boot_us();
+        driver.step(now_us, inputs.drain(..), world);
+        let before = std::mem::replace(&mut logged, driver.replica().last().index);
+        if logged > before || driver.has_in_flight() {
+            world.awake.note(now_us, driver.replica().is_leader());
+        }
+        inbox.expect_submissions(driver.submissions_awaited());
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
         world.save_now(driver.replica().is_leader()).await;
         if let Some(above) = driver.outlived() {
@@ -350,10 +361,19 @@ fn run_apply(mut applier: Applier, common: &Common) {
 }
 
 fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), String> {
-    let applied = timed("applying", || applier.apply(job));
-    for frozen in applied.map_err(|error| error.to_string())? {
-        // One that waits would keep its layers in memory, and be thrown away unread.
-        common.frozen.replace(frozen);
+    for (entry, waiters) in job.entries {
+        let unhurried = waiters.is_empty();
+        let one = ApplyJob { entries: vec![(entry, waiters)] };
+        let applied = timed("applying", || applier.apply(one));
+        for frozen in applied.map_err(|error| error.to_string())? {
+            // One that waits would keep its layers in memory, and be thrown away unread.
+            common.frozen.replace(frozen);
+        }
+        if unhurried {
+            // What nobody waits for should not hold up those who are waited for, if they share a
+            // processor.
+            thread::yield_now();
+        }
     }
     common.note_memory();
     let applied = Input::Applied(applier.applied());
@@ -542,6 +562,7 @@ fn run_housekeeping(
 /// The driver's world.
 struct World {
     common: Common,
+    awake: Awake,
     handle: Handle,
     /// Of this step, in order; see [`World::save_now`].
     saves: Vec<Save>,
