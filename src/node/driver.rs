@@ -253,6 +253,13 @@ impl Driver {
         }
     }
 
+    /// While nothing else is to be done: so many more submissions are worth a short wait.
+    pub fn submissions_worth_waiting_for(&self) -> usize {
+        let last = self.replica.last().index;
+        let idles = last == self.replica.chosen() && last == self.replica.durable();
+        if self.lead.is_some() && idles { self.proposals.missing_to_gather() } else { 0 }
+    }
+
     /// Something that was proposed waits for its outcome.
     pub fn has_in_flight(&self) -> bool {
         self.proposals.in_flight() > 0
@@ -371,6 +378,7 @@ impl Driver {
         self.applied = applied;
         self.clock.at_least(applied.stamp_ms, self.now_us);
         while self.dispatched_bytes.pop_front_if(|(last, _)| *last <= applied.index).is_some() {}
+        self.proposals.applied(applied.index);
         self.clock_entries.applied(applied.index, self.now_us);
     }
 

@@ -9,6 +9,9 @@ use super::environment::{Input, Submission};
 /// Bytes of submissions that press, however few they are.
 const PRESSING_BYTES: usize = 256 << 10;
 
+/// Bytes of submissions that are worth an entry of their own, however few they are.
+const GATHERED_BYTES: usize = 16 << 10;
+
 /// An unbounded queue; what bounds it is the flow control of those who push.
 #[derive(Default)]
 pub struct Inbox {
@@ -64,6 +67,14 @@ impl Inbox {
         }
     }
 
+    /// Some submissions are there, but fewer than `count`, and they are small.
+    pub fn gathers(&self, count: usize) -> bool {
+        let letters = self.letters.lock();
+        letters.submissions > 0
+            && letters.submissions < count
+            && letters.submission_bytes < GATHERED_BYTES
+    }
+
     /// From now on so many submissions press; fewer wait for whatever else comes. To be called by
     /// the driver before it waits.
     pub fn expect_submissions(&self, count: usize) {
@@ -111,6 +122,11 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    fn submission(bytes: usize) -> Submission {
+        let items = vec![0; bytes].into();
+        Submission { items, count: 1, charge: 0, read_at_us: 0, respond: Box::new(|_| ()) }
+    }
+
     #[tokio::test]
     async fn one_that_waits_hears_of_the_first_and_takes_all() {
         let inbox = std::sync::Arc::new(Inbox::default());
@@ -136,14 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn few_small_submissions_gather() {
+        let inbox = Inbox::default();
+        assert!(!inbox.gathers(10), "nobody waits");
+        inbox.submit(submission(10));
+        assert!(inbox.gathers(2) && !inbox.gathers(1) && !inbox.gathers(0));
+        inbox.submit(submission(GATHERED_BYTES));
+        assert!(!inbox.gathers(10));
+    }
+
+    #[test]
     fn submissions_press_when_there_are_enough_or_they_are_large() {
-        let submission = |bytes: usize| Submission {
-            items: vec![0; bytes].into(),
-            count: 1,
-            charge: 0,
-            read_at_us: 0,
-            respond: Box::new(|_| ()),
-        };
         let inbox = Inbox::default();
         inbox.submit(submission(1));
         assert!(inbox.is_pressing(), "the first one, before anything was expected");

@@ -11,13 +11,18 @@ use super::environment::{Submission, Waiter};
 use super::refusal::Refusal;
 use crate::command::batch;
 use crate::command::charge::ENTRY_CHARGE_MAX;
-use crate::paxos::Position;
+use crate::paxos::{Index, Position};
 use crate::planted::{Bug, plants};
 
 /// Bytes of submissions that may wait; past it they are refused.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes in one entry, unless a single submission is larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// An entry is worth waiting for while it has fewer than one in so many of the crowd,
+const CROWD_PART: usize = 3;
+/// of which one in so many is forgotten with each entry, so that it shrinks when clients leave.
+const CROWD_FORGETS: usize = 16;
 
 /// One entry that was proposed here and is not chosen yet.
 struct Proposed {
@@ -32,6 +37,10 @@ pub(super) struct Proposals {
     queue: VecDeque<Submission>,
     queue_bytes: usize,
     proposed: VecDeque<Proposed>,
+    /// Chosen and not known to be applied: the waiters of each entry.
+    applying: VecDeque<(Index, usize)>,
+    /// Submissions that were without an outcome at the same time, the most of late.
+    crowd: usize,
     answer_within_us: u64,
 }
 
@@ -47,6 +56,8 @@ impl Proposals {
             queue: VecDeque::new(),
             queue_bytes: 0,
             proposed: VecDeque::new(),
+            applying: VecDeque::new(),
+            crowd: 0,
             answer_within_us: answer_within_us(lease_us),
         }
     }
@@ -68,6 +79,12 @@ impl Proposals {
     pub fn missing_to_fill_entry(&self) -> usize {
         let wanted = self.proposed.back().map_or(1, |last| last.waiters.len());
         wanted.saturating_sub(self.queue.len())
+    }
+
+    /// An entry of its own would be small beside what comes as a rule: with so many more it would
+    /// not. Clients that were answered together come back together, a little later.
+    pub fn missing_to_gather(&self) -> usize {
+        (self.crowd / CROWD_PART).saturating_sub(self.queue.len())
     }
 
     pub fn in_flight(&self) -> usize {
@@ -112,6 +129,10 @@ impl Proposals {
 
     pub fn proposed(&mut self, position: Position, waiters: Vec<Waiter>, deadline_us: u64) {
         self.proposed.push_back(Proposed { position, waiters, deadline_us });
+        let in_flight: usize = self.proposed.iter().map(|proposed| proposed.waiters.len()).sum();
+        let applying: usize = self.applying.iter().map(|(_, waiters)| waiters).sum();
+        let remembered = self.crowd - self.crowd.div_ceil(CROWD_FORGETS);
+        self.crowd = remembered.max(self.queue.len() + in_flight + applying);
     }
 
     /// The entry at `position` is chosen: who waits for it?
@@ -123,7 +144,16 @@ impl Proposals {
             passed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
         }
         let here = self.proposed.pop_front_if(|proposed| proposed.position == position);
-        here.map_or_else(Vec::new, |proposed| proposed.waiters)
+        let waiters = here.map_or_else(Vec::new, |proposed| proposed.waiters);
+        if !waiters.is_empty() {
+            self.applying.push_back((position.index, waiters.len()));
+        }
+        waiters
+    }
+
+    /// All entries up to this one are applied.
+    pub fn applied(&mut self, index: Index) {
+        while self.applying.pop_front_if(|(applying, _)| *applying <= index).is_some() {}
     }
 
     /// Answers what is overdue.
@@ -182,6 +212,51 @@ impl Proposals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn submission() -> Submission {
+        let respond = Box::new(|_| ());
+        Submission {
+            items: Bytes::from_static(b"item"),
+            count: 1,
+            charge: 0,
+            read_at_us: 0,
+            respond,
+        }
+    }
+
+    fn propose(proposals: &mut Proposals, index: u64) {
+        let (_, waiters, deadline_us) = proposals.next_batch(0, 0).expect("something is queued");
+        let position = Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO };
+        proposals.proposed(position, waiters, deadline_us);
+    }
+
+    #[test]
+    fn a_third_of_those_who_waited_together_is_worth_waiting_for() {
+        let mut proposals = Proposals::new(1_000_000);
+        assert_eq!(proposals.missing_to_gather(), 0, "nobody is known");
+        for index in 1..=3 {
+            // One in flight, one being applied, one that comes.
+            (0..10).for_each(|_| proposals.enqueue(submission()));
+            propose(&mut proposals, index);
+            let position = Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO };
+            if index < 3 {
+                assert_eq!(proposals.take(position).len(), 10);
+            }
+        }
+        assert_eq!(proposals.missing_to_gather(), 30 / 3);
+        (0..4).for_each(|_| proposals.enqueue(submission()));
+        assert_eq!(proposals.missing_to_gather(), 30 / 3 - 4);
+        proposals.applied(Index(3));
+        let mut index = 4;
+        while proposals.missing_to_gather() > 0 {
+            assert!(index < 60, "one client alone waits for a crowd that has gone");
+            propose(&mut proposals, index);
+            proposals.take(Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO });
+            proposals.applied(Index(index));
+            proposals.enqueue(submission());
+            index += 1;
+        }
+    }
 
     #[test]
     fn an_entry_is_closed_when_its_results_could_be_large() {

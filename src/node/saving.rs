@@ -45,6 +45,7 @@ pub(super) struct Saving {
     waiting: AtomicUsize,
     is_quick: AtomicBool,
     stalled_at: Mutex<Option<Instant>>,
+    last_sync_us: AtomicU64,
     /// The log is synced up to here; what the store may drain.
     synced: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
@@ -68,6 +69,7 @@ impl Saving {
             waiting: AtomicUsize::new(0),
             is_quick: AtomicBool::new(false),
             stalled_at: Mutex::new(None),
+            last_sync_us: AtomicU64::new(0),
             synced,
             inbox,
             fatal,
@@ -82,6 +84,11 @@ impl Saving {
         self.is_quick.load(Ordering::Relaxed)
             && self.waiting.load(Ordering::SeqCst) == 0
             && bytes <= QUICK_BYTES
+    }
+
+    /// How long the last sync took.
+    pub fn last_sync(&self) -> Duration {
+        Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed))
     }
 
     /// Saves now. To be called by the driver, after [`Saving::is_quick`].
@@ -149,6 +156,7 @@ impl Saving {
 
     /// What a sync says about the disk.
     fn judge(&self, began: Instant, took: Duration) {
+        self.last_sync_us.store(took.as_micros() as u64, Ordering::Relaxed);
         let mut stalled_at = self.stalled_at.lock();
         if took > STALL {
             *stalled_at = Some(began);
