@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import PROJECT, target_directory
-from speed.processes import cpu_seconds
+from speed.processes import cpu_seconds, keeper_seconds
 
 VALUE_BYTES = 100
 
@@ -154,7 +154,8 @@ def measure(load, server, workload, idle=(), errors_allowed=False):
     """
     parts = server.parts()
     others = [pid for other in idle for pids in other.parts().values() for pid in pids]
-    before = {part: cpu_seconds(pids) for part, pids in parts.items()}
+    before = {part: worked_seconds(pids) for part, pids in parts.items()}
+    kept_before = sum(map(keeper_seconds, parts.values()))
     others_before, ours_before = cpu_seconds(others), children_seconds()
     began = time.monotonic()
     figures, commands = load.run(server, workload)
@@ -167,9 +168,15 @@ def measure(load, server, workload, idle=(), errors_allowed=False):
     figures["load_cpu"] = (children_seconds() - ours_before) / elapsed
     figures["idle_cpu"] = (cpu_seconds(others) - others_before) / elapsed
     figures["cpu_s_per_million"] = {
-        part: (cpu_seconds(pids) - before[part]) * 1e6 / commands for part, pids in parts.items()
+        part: (worked_seconds(pids) - before[part]) * 1e6 / commands for part, pids in parts.items()
     }
+    figures["keeper_cpu"] = (sum(map(keeper_seconds, parts.values())) - kept_before) / elapsed
     return figures
+
+
+def worked_seconds(pids):
+    """Processor time of these processes, without what keepers took."""
+    return cpu_seconds(pids) - keeper_seconds(pids)
 
 
 def children_seconds():
