@@ -3,6 +3,7 @@
 pub mod applier;
 mod awake;
 mod catch_up;
+mod chores;
 pub mod clock;
 mod clock_entries;
 mod driver;

@@ -6,13 +6,14 @@
 //! | log | append and sync when the driver leaves it to it, collapse (`node/saving.rs`) | its jobs | `Saved`, `Collapsed` |
 //! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
 //! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
-//! | head | writes heads, at its own pace | `Frozen` | `HeadWritten`, `HeadFailed` |
+//! | head | writes heads, at its own pace (`node/chores.rs`) | `Frozen` | `HeadWritten`, `HeadFailed` |
 //! | drain | moves layers to the engine | the clock | |
 //! | housekeeping | prepares log segments, watches the disk | the clock | `DiskNearlyFull` |
+//! | awake | nothing, so that processors stay awake (`node/awake.rs`) | the driver | |
 //!
 //! A failing disk ends the process at once ([`Fatal`]); nothing is retried.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -22,11 +23,10 @@ use tokio::sync::Notify;
 
 use super::applier::{Applier, Frozen};
 use super::awake::{Awake, KeepAwake};
-use super::clock;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
 use super::handle::Handle;
-use super::heads::{HeadDirectory, HeadFileError};
+use super::heads::HeadDirectory;
 use super::inbox::Inbox;
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
@@ -34,28 +34,16 @@ use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
 use super::status::Status;
+use super::{chores, clock};
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, Index, NodeId, Save};
-use crate::store::{Store, StoreError};
-use crate::transaction_log::{LogError, Reader, SegmentPreparer};
+use crate::store::Store;
+use crate::transaction_log::{LogError, Reader};
 
 /// Bytes of entries that one read of the log returns, roughly.
 const READ_BYTES: usize = 1 << 20;
-/// How often free space is looked at: much less than a fast disk needs to write the reserve.
-const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// How long an entry waits for more submissions at most, however long the disk's syncs are.
 const GATHER_MAX: Duration = Duration::from_micros(200);
-/// How long housekeeping and draining rest when there is nothing to do.
-const REST: Duration = Duration::from_millis(20);
-/// Between two batches draining rests as long as the last one took, but no longer than this.
-const DRAIN_REST_MAX: Duration = Duration::from_millis(20);
-/// How often what was applied is let go to the engine, even if it is little: a hot row goes there
-/// once in this time, and a restart replays about as much.
-const FREEZE_EVERY: Duration = Duration::from_secs(30);
-/// How often the engine is synced and the floor raised.
-const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
-/// A head is written in pieces of this size, with a rest after each.
-const HEAD_PIECE_BYTES: u64 = 4 << 20;
 
 /// What takes longer is told at the level `debug`, under [`SLOW_TARGET`].
 const SLOW: Duration = Duration::from_millis(50);
@@ -104,12 +92,12 @@ pub struct Surroundings {
     pub fatal: Fatal,
 }
 
-enum StoreJob {
+pub(super) enum StoreJob {
     Apply(ApplyJob),
     Install(HeadName),
 }
 
-enum ReadJob {
+pub(super) enum ReadJob {
     Log(ReadPurpose),
     Serve { to: NodeId, partial: Option<HeadName>, offset_bytes: u64 },
     Keep(super::message::HeadChunk),
@@ -127,27 +115,27 @@ pub enum Ended {
 
 /// What all threads share.
 #[derive(Clone)]
-struct Common {
-    inbox: Arc<Inbox>,
-    saving: Arc<Saving>,
-    store_jobs: Arc<Mailbox<StoreJob>>,
-    read_jobs: Arc<Mailbox<ReadJob>>,
-    frozen: Arc<Mailbox<Frozen>>,
-    stopping: Arc<AtomicBool>,
+pub(super) struct Common {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) saving: Arc<Saving>,
+    pub(super) store_jobs: Arc<Mailbox<StoreJob>>,
+    pub(super) read_jobs: Arc<Mailbox<ReadJob>>,
+    pub(super) frozen: Arc<Mailbox<Frozen>>,
+    pub(super) stopping: Arc<AtomicBool>,
     /// The store's memory is full.
-    over_bound: Arc<AtomicBool>,
+    pub(super) over_bound: Arc<AtomicBool>,
     /// The driver goes on only when more is applied.
-    applied_is_awaited: Arc<AtomicBool>,
+    pub(super) applied_is_awaited: Arc<AtomicBool>,
     /// The log is synced up to here; what the store may drain.
-    log_synced: Arc<AtomicU64>,
-    store: Store,
-    heads: HeadDirectory,
-    fatal: Fatal,
+    pub(super) log_synced: Arc<AtomicU64>,
+    pub(super) store: Store,
+    pub(super) heads: HeadDirectory,
+    pub(super) fatal: Fatal,
 }
 
 impl Common {
     /// Asked of the store here, so that the driver never waits for its locks.
-    fn note_memory(&self) {
+    pub(super) fn note_memory(&self) {
         self.over_bound.store(self.store.over_bound(), Ordering::SeqCst);
     }
 }
@@ -210,15 +198,15 @@ impl Node {
         let (shared, outbox) = (common.clone(), shared_outbox.clone());
         spawn("read", Box::new(move || run_read(&reader, &shared, &outbox)))?;
         let shared = common.clone();
-        spawn("head", Box::new(move || run_head(&shared)))?;
+        spawn("head", Box::new(move || chores::run_head(&shared)))?;
         let shared = common.clone();
-        spawn("drain", Box::new(move || run_drain(&shared)))?;
+        spawn("drain", Box::new(move || chores::run_drain(&shared)))?;
         let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
         let reserve_bytes = surroundings.disk_reserve_bytes;
         spawn(
             "housekeeping",
             Box::new(move || {
-                run_housekeeping(&preparer, &*disk, &directory, reserve_bytes, &shared);
+                chores::run_housekeeping(&preparer, &*disk, &directory, reserve_bytes, &shared);
             }),
         )?;
         let mut world = World {
@@ -453,126 +441,6 @@ fn read(
         }
     }
     Ok(())
-}
-
-fn run_head(common: &Common) {
-    let mut waiting = Vec::new();
-    while common.frozen.take(&mut waiting) {
-        // Only the newest matters; the older ones would keep layers from draining.
-        let Some(frozen) = waiting.drain(..).next_back() else { continue };
-        let mut next_rest_bytes = HEAD_PIECE_BYTES;
-        let written = common.heads.write(&frozen, |done_bytes| {
-            if done_bytes >= next_rest_bytes {
-                next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
-                thread::sleep(Duration::from_millis(5));
-            }
-            !common.stopping.load(Ordering::SeqCst)
-        });
-        let index = frozen.entry.index;
-        drop(frozen);
-        match written {
-            Ok(head) => {
-                tracing::info!(
-                    index = %head.name.index, bytes = head.size_bytes,
-                    hash = head.name.short_hash(), "wrote a head"
-                );
-                // The log may go below it only if the store has it on disk as well.
-                common.store.freeze_for_drain();
-                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
-            }
-            // A head from another node took the place of the state that this one was of.
-            Err(HeadFileError::Store(StoreError::Replaced)) => {
-                common.inbox.push(Input::HeadFailed(index));
-            }
-            Err(HeadFileError::Stopped) => {}
-            // Nothing relies on it yet. The next one is due after as much log again.
-            Err(error) if error.is_full_disk() => {
-                tracing::warn!(%error, "no room for a head; the log stays as long as it is");
-                common.inbox.push(Input::HeadFailed(index));
-            }
-            Err(error) => return (common.fatal)(&format!("a head cannot be written: {error}")),
-        }
-    }
-}
-
-fn run_drain(common: &Common) {
-    let mut synced_at = std::time::Instant::now();
-    let mut frozen_at = std::time::Instant::now();
-    while !common.stopping.load(Ordering::SeqCst) {
-        let synced_log = common.log_synced.load(Ordering::SeqCst);
-        if frozen_at.elapsed() >= FREEZE_EVERY {
-            frozen_at = std::time::Instant::now();
-            common.store.freeze_for_drain();
-        }
-        common.note_memory();
-        let began = std::time::Instant::now();
-        let drained = timed("a step of draining", || common.store.drain_step(synced_log));
-        let took = began.elapsed();
-        let result = drained.and_then(|progress| {
-            if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
-                synced_at = std::time::Instant::now();
-                if common.store.drained() > common.store.synced() {
-                    timed("the store's sync", || common.store.sync())?;
-                }
-            }
-            Ok(progress)
-        });
-        match result {
-            // While the engine takes a batch it answers no read, and one batch after the other would
-            // leave the applier, whose scans ask for each row, hardly a chance.
-            Ok(progress) if progress.worked() => {
-                // What fills memory has to go, whoever waits meanwhile.
-                let fills = common.store.is_filling();
-                common.store.note_step(if fills { 0 } else { took.as_micros() as u64 });
-                if !fills {
-                    thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
-                }
-            }
-            Ok(_) => thread::sleep(REST),
-            Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
-        }
-    }
-}
-
-fn run_housekeeping(
-    preparer: &SegmentPreparer,
-    disk: &dyn Disk,
-    directory: &Path,
-    reserve_bytes: u64,
-    common: &Common,
-) {
-    let mut nearly_full = false;
-    let mut looked_at: Option<std::time::Instant> = None;
-    while !common.stopping.load(Ordering::SeqCst) {
-        match preparer.prepare_step() {
-            Ok(true) => continue,
-            Ok(false) => {}
-            // Announced below; appending goes on in the segment in use.
-            Err(LogError::Full { .. }) => {}
-            Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
-        }
-        if looked_at.is_none_or(|at| at.elapsed() >= DISK_LOOKED_AT_EVERY) {
-            looked_at = Some(std::time::Instant::now());
-            match disk.bytes_free(directory) {
-                Ok(free_bytes) => {
-                    let full = free_bytes < reserve_bytes;
-                    if full != nearly_full {
-                        nearly_full = full;
-                        let text = match full {
-                            true => "the disk is nearly full: refuses updates as master",
-                            false => "the disk has room again: updates are taken",
-                        };
-                        tracing::warn!(free_bytes, reserve_bytes, "{text}");
-                        common.inbox.push(Input::DiskNearlyFull(full));
-                    }
-                }
-                Err(error) => {
-                    return (common.fatal)(&format!("{}: {error}", directory.display()));
-                }
-            }
-        }
-        thread::sleep(REST);
-    }
 }
 
 /// The driver's world.

@@ -1,0 +1,148 @@
+//! What a node does beside its updates, each on a thread of its own: writing heads, draining layers to
+//! the engine, preparing log segments and watching the disk.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::environment::Input;
+use super::heads::HeadFileError;
+use super::runtime::{Common, ReadJob, timed};
+use crate::disk::Disk;
+use crate::store::StoreError;
+use crate::transaction_log::{LogError, SegmentPreparer};
+
+/// How often free space is looked at: much less than a fast disk needs to write the reserve.
+const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
+/// How long housekeeping and draining rest when there is nothing to do.
+const REST: Duration = Duration::from_millis(20);
+/// Between two batches draining rests as long as the last one took, but no longer than this.
+const DRAIN_REST_MAX: Duration = Duration::from_millis(20);
+/// How often what was applied is let go to the engine, even if it is little: a hot row goes there
+/// once in this time, and a restart replays about as much.
+const FREEZE_EVERY: Duration = Duration::from_secs(30);
+/// How often the engine is synced and the floor raised.
+const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
+/// A head is written in pieces of this size, with a rest after each.
+const HEAD_PIECE_BYTES: u64 = 4 << 20;
+
+pub(super) fn run_head(common: &Common) {
+    let mut waiting = Vec::new();
+    while common.frozen.take(&mut waiting) {
+        // Only the newest matters; the older ones would keep layers from draining.
+        let Some(frozen) = waiting.drain(..).next_back() else { continue };
+        let mut next_rest_bytes = HEAD_PIECE_BYTES;
+        let written = common.heads.write(&frozen, |done_bytes| {
+            if done_bytes >= next_rest_bytes {
+                next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
+                thread::sleep(Duration::from_millis(5));
+            }
+            !common.stopping.load(Ordering::SeqCst)
+        });
+        let index = frozen.entry.index;
+        drop(frozen);
+        match written {
+            Ok(head) => {
+                tracing::info!(
+                    index = %head.name.index, bytes = head.size_bytes,
+                    hash = head.name.short_hash(), "wrote a head"
+                );
+                // The log may go below it only if the store has it on disk as well.
+                common.store.freeze_for_drain();
+                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
+            }
+            // A head from another node took the place of the state that this one was of.
+            Err(HeadFileError::Store(StoreError::Replaced)) => {
+                common.inbox.push(Input::HeadFailed(index));
+            }
+            Err(HeadFileError::Stopped) => {}
+            // Nothing relies on it yet. The next one is due after as much log again.
+            Err(error) if error.is_full_disk() => {
+                tracing::warn!(%error, "no room for a head; the log stays as long as it is");
+                common.inbox.push(Input::HeadFailed(index));
+            }
+            Err(error) => return (common.fatal)(&format!("a head cannot be written: {error}")),
+        }
+    }
+}
+
+pub(super) fn run_drain(common: &Common) {
+    let mut synced_at = Instant::now();
+    let mut frozen_at = Instant::now();
+    while !common.stopping.load(Ordering::SeqCst) {
+        let synced_log = common.log_synced.load(Ordering::SeqCst);
+        if frozen_at.elapsed() >= FREEZE_EVERY {
+            frozen_at = Instant::now();
+            common.store.freeze_for_drain();
+        }
+        common.note_memory();
+        let began = Instant::now();
+        let drained = timed("a step of draining", || common.store.drain_step(synced_log));
+        let took = began.elapsed();
+        let result = drained.and_then(|progress| {
+            if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
+                synced_at = Instant::now();
+                if common.store.drained() > common.store.synced() {
+                    timed("the store's sync", || common.store.sync())?;
+                }
+            }
+            Ok(progress)
+        });
+        match result {
+            // While the engine takes a batch it answers no read, and one batch after the other would
+            // leave the applier, whose scans ask for each row, hardly a chance.
+            Ok(progress) if progress.worked() => {
+                // What fills memory has to go, whoever waits meanwhile.
+                let fills = common.store.is_filling();
+                common.store.note_step(if fills { 0 } else { took.as_micros() as u64 });
+                if !fills {
+                    thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
+                }
+            }
+            Ok(_) => thread::sleep(REST),
+            Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
+        }
+    }
+}
+
+pub(super) fn run_housekeeping(
+    preparer: &SegmentPreparer,
+    disk: &dyn Disk,
+    directory: &Path,
+    reserve_bytes: u64,
+    common: &Common,
+) {
+    let mut nearly_full = false;
+    let mut looked_at: Option<Instant> = None;
+    while !common.stopping.load(Ordering::SeqCst) {
+        match preparer.prepare_step() {
+            Ok(true) => continue,
+            Ok(false) => {}
+            // Announced below; appending goes on in the segment in use.
+            Err(LogError::Full { .. }) => {}
+            Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
+        }
+        if looked_at.is_none_or(|at| at.elapsed() >= DISK_LOOKED_AT_EVERY) {
+            looked_at = Some(Instant::now());
+            match disk.bytes_free(directory) {
+                Ok(free_bytes) => {
+                    let full = free_bytes < reserve_bytes;
+                    if full != nearly_full {
+                        nearly_full = full;
+                        let text = match full {
+                            true => "the disk is nearly full: refuses updates as master",
+                            false => "the disk has room again: updates are taken",
+                        };
+                        tracing::warn!(free_bytes, reserve_bytes, "{text}");
+                        common.inbox.push(Input::DiskNearlyFull(full));
+                    }
+                }
+                Err(error) => {
+                    return (common.fatal)(&format!("{}: {error}", directory.display()));
+                }
+            }
+        }
+        thread::sleep(REST);
+    }
+}
