@@ -15,7 +15,7 @@ use super::environment::{Applied, ApplyJob, Environment, HeadJob, Input, ReadPur
 use super::handover::{HandOver, HandOverState};
 use super::head_plan::HeadPlan;
 use super::message::{HeadName, NodeMessage};
-use super::proposals::Proposals;
+use super::proposals::{LARGE_BATCH_BYTES, Proposals};
 use super::refusal::Refusal;
 use super::stamp::{OFF_REPORTED_MS, StampClock};
 use super::status::{Role, Status};
@@ -35,10 +35,8 @@ const APPLY_JOB_BYTES: usize = 1 << 20;
 /// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
 const UNSAVED_ENTRIES_MAX: u64 = 1;
 /// Entries proposed and not chosen; the second not smaller than the first, because many small ones
-/// would cost more than they save,
+/// would cost more than they save; a large batch goes out all the same.
 const UNCHOSEN_ENTRIES_MAX: u64 = 2;
-/// but this much in the queue makes a batch that is large enough.
-const UNCHOSEN_NO_MATTER_BYTES: usize = 256 << 10;
 /// How long a planned stop waits for what was proposed.
 const STOP_SETTLES_US: u64 = 100_000;
 /// What nobody waits for is applied once so many entries have gathered,
@@ -528,7 +526,7 @@ impl Driver {
         last - self.replica.durable().0 < UNSAVED_ENTRIES_MAX
             && (unchosen == 0
                 || (unchosen < UNCHOSEN_ENTRIES_MAX && self.proposals.fills_entry())
-                || self.proposals.queued_bytes() >= UNCHOSEN_NO_MATTER_BYTES)
+                || self.proposals.queued_bytes() >= LARGE_BATCH_BYTES)
             && last - self.applied.index.0 < UNAPPLIED_ENTRIES_MAX
             && !environment.over_bound()
     }

@@ -5,9 +5,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::environment::{Input, Submission};
-
-/// Bytes of submissions that press, however few they are.
-const PRESSING_BYTES: usize = 256 << 10;
+use super::proposals::LARGE_BATCH_BYTES;
 
 /// Bytes of submissions that are worth an entry of their own, however few they are.
 const GATHERED_BYTES: usize = 16 << 10;
@@ -59,7 +57,7 @@ impl Inbox {
         letters.submission_bytes += submission.items.len();
         letters.queue.push(Input::Submission(submission));
         let presses = letters.submissions >= letters.pressing_submissions
-            || letters.submission_bytes >= PRESSING_BYTES;
+            || letters.submission_bytes >= LARGE_BATCH_BYTES;
         let is_first = presses && !std::mem::replace(&mut letters.is_pressing, true);
         drop(letters);
         if is_first {
@@ -178,7 +176,7 @@ mod tests {
         inputs.clear();
         inbox.take(&mut inputs);
         inbox.expect_submissions(usize::MAX);
-        inbox.submit(submission(PRESSING_BYTES - 1));
+        inbox.submit(submission(LARGE_BATCH_BYTES - 1));
         assert!(!inbox.is_pressing());
         inbox.expect_submissions(2);
         assert!(!inbox.is_pressing());
@@ -189,7 +187,7 @@ mod tests {
         inbox.take(&mut inputs);
         assert_eq!(inputs.len(), 1);
         inbox.expect_submissions(usize::MAX);
-        inbox.submit(submission(PRESSING_BYTES));
+        inbox.submit(submission(LARGE_BATCH_BYTES));
         assert!(inbox.is_pressing());
         inputs.clear();
         inbox.take(&mut inputs);

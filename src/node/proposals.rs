@@ -16,6 +16,8 @@ use crate::planted::{Bug, plants};
 
 /// Bytes of submissions that may wait; past it they are refused.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// So many bytes of submissions make a batch that is large enough, whatever else is on its way.
+pub(super) const LARGE_BATCH_BYTES: usize = 256 << 10;
 /// Bytes in one entry, unless a single submission is larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
