@@ -17,7 +17,7 @@ use super::charge::{
 use super::outcome::{ASSERT_FAILED, run_read};
 use super::table::{self, Kind};
 use crate::store::keyspace::{Allowance, Keyspace, ReadError};
-use crate::store::{RowsMut, StoreError};
+use crate::store::{RowList, RowsMut, StoreError};
 
 /// Expired keys that one clock item deletes at most: it must not hold up what stands behind it.
 pub const EXPIRED_PER_CLOCK_MAX: usize = 1000;
@@ -25,6 +25,10 @@ pub const EXPIRED_PER_CLOCK_MAX: usize = 1000;
 /// Rows of removals that one clock item looks at at most: about a millisecond's work. All nodes must
 /// have the same number.
 pub const REMOVED_PER_CLOCK_MAX: usize = 250;
+
+/// So many rows are fetched into the processor's caches together, about: with what belongs to them
+/// they take a small part of the caches, and more do not come any quicker.
+const EXPECTED_AT_ONCE: usize = 64;
 
 /// What an entry did.
 #[derive(Debug, PartialEq)]
@@ -85,25 +89,28 @@ pub fn apply_batch(
     let mut head_requested = false;
     let mut expired_keys = 0;
     let mut first = true;
-    while let Some(item) = batch.next_item()? {
-        if !std::mem::take(&mut first) {
-            applying.keyspace.next_item();
+    let mut next = Next::default();
+    while next.read(&mut batch, &mut applying.keyspace)? {
+        for (level, item) in next.items.drain(..) {
+            if !std::mem::take(&mut first) {
+                applying.keyspace.next_item();
+            }
+            applying.level = level;
+            applying.keyspace.bound(level >= LEVEL_BOUNDED);
+            replies.push(match item {
+                Item::Command(call) => applying.command(&call)?,
+                Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
+                Item::Clock => {
+                    expired_keys += applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
+                    applying.keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
+                    Reply::OK
+                }
+                Item::Head => {
+                    head_requested = true;
+                    Reply::OK
+                }
+            });
         }
-        applying.level = batch.level();
-        applying.keyspace.bound(applying.level >= LEVEL_BOUNDED);
-        replies.push(match item {
-            Item::Command(call) => applying.command(&call)?,
-            Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
-            Item::Clock => {
-                expired_keys += applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
-                applying.keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
-                Reply::OK
-            }
-            Item::Head => {
-                head_requested = true;
-                Reply::OK
-            }
-        });
     }
     let changes = applying.keyspace.changes();
     let meta = applying.keyspace.finish();
@@ -115,6 +122,44 @@ pub fn apply_batch(
         expired_keys,
         changes,
     })
+}
+
+/// The next items of an entry, read together so that the store can fetch their rows together.
+#[derive(Default)]
+struct Next {
+    /// Each with its level.
+    items: Vec<(u8, Item)>,
+    rows: RowList,
+}
+
+impl Next {
+    /// Reads some items and tells the store of their keys; false when there is none.
+    fn read(&mut self, batch: &mut Batch, keyspace: &mut Keyspace) -> Result<bool, BatchError> {
+        self.rows.clear();
+        while self.rows.len() < EXPECTED_AT_ONCE && self.items.len() < EXPECTED_AT_ONCE {
+            let Some(item) = batch.next_item()? else { break };
+            match &item {
+                Item::Command(call) => self.add(call, keyspace),
+                Item::Transaction { calls, .. } => {
+                    calls.iter().for_each(|call| self.add(call, keyspace));
+                }
+                Item::Clock | Item::Head => {}
+            }
+            self.items.push((batch.level(), item));
+        }
+        if self.rows.len() > 1 {
+            keyspace.expect(&self.rows);
+        }
+        Ok(!self.items.is_empty())
+    }
+
+    fn add(&mut self, call: &Call, keyspace: &Keyspace) {
+        let spec = table::find(&call.args[0]);
+        let Some(spec) = spec.filter(|spec| spec.is_write()) else { return };
+        for key in spec.keys_of(&call.args).take(EXPECTED_AT_ONCE) {
+            keyspace.add_expected(&mut self.rows, call.db, key);
+        }
+    }
 }
 
 /// An entry that is being applied.

@@ -17,8 +17,13 @@ use crate::transaction_log::{LogError, SegmentPreparer};
 const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// How long housekeeping and draining rest when there is nothing to do.
 const REST: Duration = Duration::from_millis(20);
-/// Between two batches draining rests as long as the last one took, but no longer than this.
-const DRAIN_REST_MAX: Duration = Duration::from_millis(20);
+/// Between two batches draining rests as long as the last one took, and as many times as long as this
+/// while updates come and the layers are empty; not at all once they take half of their memory. So
+/// who comes in bursts finds the processors free, and who goes on is held to the engine's pace little
+/// by little.
+const DRAIN_RESTS_AMID_UPDATES: f64 = 6.0;
+/// One rest is no longer than this.
+const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
 /// once in this time, and a restart replays about as much.
 const FREEZE_EVERY: Duration = Duration::from_secs(30);
@@ -70,6 +75,7 @@ pub(super) fn run_head(common: &Common) {
 pub(super) fn run_drain(common: &Common) {
     let mut synced_at = Instant::now();
     let mut frozen_at = Instant::now();
+    let mut applied = common.store.applied();
     while !common.stopping.load(Ordering::SeqCst) {
         let synced_log = common.log_synced.load(Ordering::SeqCst);
         if frozen_at.elapsed() >= FREEZE_EVERY {
@@ -94,10 +100,13 @@ pub(super) fn run_drain(common: &Common) {
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
                 // What fills memory has to go, whoever waits meanwhile.
-                let fills = common.store.is_filling();
-                common.store.note_step(if fills { 0 } else { took.as_micros() as u64 });
-                if !fills {
-                    thread::sleep(began.elapsed().min(DRAIN_REST_MAX));
+                let haste = common.store.haste();
+                common.store.note_step(if haste < 1.0 { took.as_micros() as u64 } else { 0 });
+                let before = std::mem::replace(&mut applied, common.store.applied());
+                let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
+                let rest = took.mul_f64(rests * (1.0 - haste));
+                if !rest.is_zero() {
+                    thread::sleep(rest.min(DRAIN_REST_MAX));
                 }
             }
             Ok(_) => thread::sleep(REST),

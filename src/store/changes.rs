@@ -17,6 +17,11 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+/// Values up to this size are copied to where the old one was; the processor's caches get all of them.
+const COPIED_BYTES_MAX: usize = 512;
+/// What the processor's caches take at once.
+const LINE_BYTES: usize = 64;
+
 /// How many tables a layer's rows are spread over.
 const PARTS: usize = 256;
 
@@ -46,6 +51,11 @@ impl<'a> Sought<'a> {
     }
 }
 
+/// A row's hash alone: enough to find where it is in memory.
+pub(super) fn hash_of(row: &[u8]) -> u64 {
+    Sought::new(row).hash
+}
+
 /// A row and what became of it; `None` means removed.
 pub(super) struct Changed {
     hash: u64,
@@ -58,6 +68,14 @@ pub(super) struct Changed {
 impl Changed {
     fn new(row: Bytes, value: Option<Bytes>) -> Changed {
         Changed { hash: Sought::new(&row).hash, row, value }
+    }
+
+    /// Touches the row and its value, as whoever looks for the row does.
+    pub fn touch(&self) {
+        let value = self.value.as_deref().unwrap_or_default();
+        let value = &value[..value.len().min(COPIED_BYTES_MAX)];
+        let lines = value.iter().step_by(LINE_BYTES).chain(value.last());
+        std::hint::black_box(lines.chain(self.row.first()).fold(0, |all, byte| all ^ byte));
     }
 
     /// The same row with another value, if it has one.
@@ -120,10 +138,10 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Sets a row; returns what was there.
-    pub fn insert(&mut self, changed: Changed) -> Option<Option<Bytes>> {
+    /// Sets a row; returns how long the value was if the row was there.
+    pub fn insert(&mut self, changed: Changed) -> Option<usize> {
         if let Some(old) = self.table.get_mut(changed.sought()) {
-            return Some(std::mem::replace(&mut old.value, changed.value));
+            return Some(overwrite(&mut old.value, changed.value));
         }
         self.order.insert(changed.row.clone());
         self.table.add(changed);
@@ -132,6 +150,12 @@ impl Changes {
 
     pub fn get(&self, sought: Sought) -> Option<&Option<Bytes>> {
         self.table.get(sought).map(|changed| &changed.value)
+    }
+
+    /// The first row with this hash, which most likely is the only one. Looks at the table alone.
+    pub fn with_hash(&self, hash: u64) -> Option<&Changed> {
+        let part = self.table.parts.get(Table::part_of(hash))?;
+        part.find(hash, |changed| changed.hash == hash)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,6 +190,23 @@ impl Changes {
     }
 }
 
+/// Sets a value; returns how long it was. One of the same length takes the old one's place in memory,
+/// which was just looked at, unless somebody still reads it: new places are far away ones.
+fn overwrite(place: &mut Option<Bytes>, value: Option<Bytes>) -> usize {
+    let old_bytes = place.as_ref().map_or(0, Bytes::len);
+    *place = match (place.take(), value) {
+        (Some(old), Some(new)) if old.len() == new.len() && new.len() <= COPIED_BYTES_MAX => {
+            let copied = old.try_into_mut().map(|mut room| {
+                room.copy_from_slice(&new);
+                room.freeze()
+            });
+            Some(copied.unwrap_or(new))
+        }
+        (_, value) => value,
+    };
+    old_bytes
+}
+
 /// The changes of one entry. Hardly any is scanned; one that is gets its order then, and keeps it.
 #[derive(Default)]
 pub(super) struct EntryChanges {
@@ -174,6 +215,11 @@ pub(super) struct EntryChanges {
 }
 
 impl EntryChanges {
+    /// Makes room for so many more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.table.reserve(rows, rehash);
+    }
+
     /// Sets a row; returns what was there.
     pub fn insert(&mut self, row: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
         let changed = Changed::new(row, value);
@@ -256,11 +302,38 @@ fn no_part_of_the_table_holds_much_more_than_its_share() {
     for n in 0..100_000 {
         assert_eq!(all.insert(Changed::new(name(n), Some(name(n)))), None);
     }
-    assert_eq!(all.insert(Changed::new(name(7), None)), Some(Some(name(7))));
+    assert_eq!(all.insert(Changed::new(name(7), None)), Some(1));
     let get = |row: &'static [u8]| all.get(Sought::new(row));
     assert_eq!((all.len(), get(b"7"), get(b"x")), (100_000, Some(&None), None));
     assert_eq!(get(b"99999"), Some(&Some(name(99_999))));
     // What one addition may move.
     let largest = all.table.parts.iter().map(HashTable::len).max();
     assert!(largest < Some(3 * 100_000 / PARTS), "{largest:?}");
+}
+
+#[test]
+fn a_value_takes_the_place_of_one_that_nobody_reads() {
+    let at = |all: &Changes| {
+        let found = all.get(Sought::new(b"row")).expect("is there");
+        found.as_ref().map(|value| (value.as_ptr(), value.clone()))
+    };
+    let set = |all: &mut Changes, value: &'static str| {
+        all.insert(Changed::new(Bytes::from("row"), Some(Bytes::from(value.to_owned()))))
+    };
+    let mut all = Changes::default();
+    assert_eq!(set(&mut all, "one"), None);
+    let (first_at, read) = at(&all).expect("a value");
+    // Whoever reads a value goes on reading it, and what replaces it is somewhere else.
+    assert_eq!(set(&mut all, "two"), Some(3));
+    let (second_at, two) = at(&all).expect("a value");
+    assert_eq!((&read[..], &two[..], first_at == second_at), (&b"one"[..], &b"two"[..], false));
+    drop(two);
+    assert_eq!(set(&mut all, "six"), Some(3));
+    let (third_at, six) = at(&all).expect("a value");
+    assert_eq!((&six[..], second_at == third_at), (&b"six"[..], true));
+    drop(six);
+    assert_eq!(set(&mut all, "seven"), Some(3));
+    assert_eq!(all.insert(Changed::new(Bytes::from("row"), None)), Some(5));
+    assert_eq!(at(&all), None);
+    assert_eq!(set(&mut all, "back"), Some(0));
 }

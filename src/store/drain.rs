@@ -34,8 +34,6 @@ const BATCH_US_MAX: u64 = 8_000;
 const BATCH_US_MIN: u64 = 3_000;
 /// No batch is made smaller than this.
 const BATCH_ROWS_MIN: usize = 16;
-/// Rows that go to the row cache under one lock, so that commits do not wait for long.
-const CACHED_AT_ONCE: usize = 256;
 
 /// What a call of [`Store::drain_step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +155,9 @@ impl Drainer {
         shared.engine.flush()?;
         shared.journal.remove()?;
         self.retired.extend(current.changes.iter().filter_map(|(row, _)| retired_space(row)));
-        take_layer_away(shared, &current.changes);
+        // Freeing its rows takes long, so it is not done under the lock.
+        let layer = shared.layers.write().pop_oldest();
+        drop(layer);
         Ok(DrainProgress::Drained(current.end))
     }
 
@@ -217,23 +217,16 @@ impl Draining {
             batch.push(local_index(DRAINING, self.end));
         }
         shared.engine.apply(&batch)?;
+        // These rows are as hot as they were. Until the layer is gone it hides what the cache says
+        // of them; a newer layer goes on doing so.
+        let layers = shared.layers.read();
+        for (row, value) in &self.changes[self.done..done] {
+            shared.remember(row.clone(), value.clone());
+        }
+        drop(layers);
         self.done = done;
         Ok(complete)
     }
-}
-
-/// The engine has the oldest layer: its rows are as hot as they were, so they go to the row cache.
-/// Until the layer is gone it hides what the cache says of them; a newer layer goes on doing so.
-fn take_layer_away(shared: &Shared, changes: &[Change]) {
-    for some in changes.chunks(CACHED_AT_ONCE) {
-        let _layers = shared.layers.read();
-        for (row, value) in some {
-            shared.remember(row.clone(), value.clone());
-        }
-    }
-    // Freeing its rows takes long, so it is not done under the lock.
-    let layer = shared.layers.write().pop_oldest();
-    drop(layer);
 }
 
 /// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::changes::{Changed, EntryChanges, Sought};
+use super::changes::{Changed, EntryChanges, Sought, hash_of};
 use super::layers::LayerRef;
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
-use super::rows::{Rows, RowsMut, StoreError};
+use super::rows::{RowList, Rows, RowsMut, StoreError};
 use super::shared::Shared;
 use super::view::{clamp, present};
 
@@ -115,6 +115,12 @@ impl RowsMut for EntryRows {
     fn delete(&mut self, row: Bytes) {
         assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
         self.set(row, None);
+    }
+
+    fn expect(&mut self, rows: &RowList) {
+        self.changes.reserve(rows.len());
+        let hashes: Vec<u64> = rows.iter().map(hash_of).collect();
+        self.shared.layers.read_recursive().touch(&hashes);
     }
 
     fn retire_space(&mut self, space: u32) {

@@ -132,8 +132,8 @@ impl Layers {
         for changed in changes {
             let row_bytes = changed.row.len() + ROW_OVERHEAD_BYTES;
             self.active_bytes += row_bytes + value_bytes(&changed.value);
-            if let Some(old) = self.active.insert(changed) {
-                self.active_bytes -= row_bytes + value_bytes(&old);
+            if let Some(old_value_bytes) = self.active.insert(changed) {
+                self.active_bytes -= row_bytes + old_value_bytes;
             }
         }
         self.applied = index;
@@ -205,6 +205,29 @@ impl Layers {
             }
         }
         Ok(None)
+    }
+
+    /// Brings the rows with these hashes into the processor's caches, as far as layers in memory have
+    /// them. The processor waits for many places at once when no step needs what another one found:
+    /// so first all tables, then all rows.
+    pub fn touch(&self, hashes: &[u64]) {
+        let frozen = self.frozen.iter().rev().filter_map(|layer| match &layer.changes {
+            FrozenChanges::Memory(changes) => Some(changes),
+            FrozenChanges::Spilled(_) => None,
+        });
+        let mut left = hashes.to_vec();
+        for changes in std::iter::once(&self.active).chain(frozen) {
+            let mut found = Vec::with_capacity(left.len());
+            left.retain(|hash| {
+                let changed = changes.with_hash(*hash);
+                found.extend(changed);
+                changed.is_none()
+            });
+            found.into_iter().for_each(Changed::touch);
+            if left.is_empty() {
+                return;
+            }
+        }
     }
 
     /// The layers, newest first.

@@ -52,7 +52,7 @@ pub use engine_sled::SledEngine;
 pub use entry::EntryRows;
 pub use local_rows::LOCAL_SPACE;
 pub use rebuild::Rebuild;
-pub use rows::{Rows, RowsMut, StoreError};
+pub use rows::{RowList, Rows, RowsMut, StoreError};
 pub use shared::{Opened, Store, StoreOptions, StorePlace};
 pub use small_file::{MemoryFile, RealFile, SmallFile};
 pub use trust::{Distrust, boot_id};

@@ -58,6 +58,43 @@ pub trait Rows {
     }
 }
 
+/// Rows one behind the other in memory, in any order.
+#[derive(Default)]
+pub struct RowList {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowList {
+    /// Adds the row that consists of these parts.
+    pub fn add(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The rows.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut from, end)..end])
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Takes all rows out.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
 /// Rows that one log entry is changing. Reads see the changes made so far; nobody else sees any of
 /// them before the whole entry is committed.
 pub trait RowsMut: Rows {
@@ -65,6 +102,9 @@ pub trait RowsMut: Rows {
     fn put(&mut self, row: Bytes, value: Bytes);
     /// Removes a row, if it is there.
     fn delete(&mut self, row: Bytes);
+    /// Says which rows are about to be looked at, so that their places in memory are fetched beside
+    /// each other instead of one after the other. Only a hint; changes nothing.
+    fn expect(&mut self, _rows: &RowList) {}
     /// Forgets a whole space at once, in constant time: no row in it will be read or written again.
     /// The store frees the room later.
     fn retire_space(&mut self, space: u32);

@@ -316,9 +316,11 @@ impl Store {
         self.layers_bytes() > self.shared.options.layers_bytes_max
     }
 
-    /// Whether the layers take more than half of that: draining should lose no time.
-    pub fn is_filling(&self) -> bool {
-        self.layers_bytes() > self.shared.options.layers_bytes_max / 2
+    /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the
+    /// memory that they may take.
+    pub fn haste(&self) -> f64 {
+        let hasty_bytes = self.shared.options.layers_bytes_max / 2;
+        (self.layers_bytes() as f64 / hasty_bytes.max(1) as f64).min(1.0)
     }
 
     /// Starts to apply one log entry. There is one at a time.

@@ -98,6 +98,33 @@ fn answers_each_item_and_reports_heads_and_deadlines() {
     assert_eq!((applied.stamp_ms, applied.earliest_deadline_ms), (1050, None));
 }
 
+/// More than are read together, among them what makes all that was expected wrong.
+#[test]
+fn an_entry_of_many_items_is_applied_in_order() {
+    let mut lines = Vec::new();
+    for round in 0..3 {
+        lines.extend((0..100).map(|n| format!("set k{n} {round}")));
+        lines.extend((0..100).map(|n| format!("incrby k{n} {n}")));
+        lines.push("mset k0 x k1 y k0 z".to_owned());
+        lines.push("MULTI get k0;flushdb;set k99 7;incr k99".to_owned());
+    }
+    lines.extend(["dbsize", "get k99", "get k98"].map(str::to_owned));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let mut rows = Map::default();
+    let applied = apply_batch(1, &batch(1, &lines), &mut rows, Replies::Wanted).unwrap();
+    for (round, replies) in applied.replies.chunks(202).take(3).enumerate() {
+        let sums = (0..100).map(|n| Reply::Integer(round as i64 + n));
+        let transaction =
+            Reply::Array(vec![Reply::bulk("z"), Reply::OK, Reply::OK, Reply::Integer(8)]);
+        let expected: Vec<Reply> = std::iter::repeat_n(Reply::OK, 100)
+            .chain(sums)
+            .chain([Reply::OK, transaction])
+            .collect();
+        assert_eq!(replies, expected);
+    }
+    assert_eq!(applied.replies[606..], [Reply::Integer(1), Reply::bulk("8"), Reply::Null]);
+}
+
 #[test]
 fn a_transaction_runs_only_while_its_watched_versions_hold() {
     let mut rows = Map::default();

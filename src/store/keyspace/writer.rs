@@ -5,10 +5,10 @@ use bytes::{Buf, Bytes};
 use super::meta::{DATABASES, Database, Meta};
 use super::removals::{Removal, hider};
 use super::{
-    Header, PREFIX_BYTES, Stored, TAG_DEADLINE, Type, Version, View, deadline_row, key_row, prefix,
-    with_key_row,
+    Header, PREFIX_BYTES, Stored, TAG_DEADLINE, TAG_KEY, Type, Version, View, deadline_row,
+    key_row, prefix, with_key_row,
 };
-use crate::store::{Rows, RowsMut, StoreError};
+use crate::store::{RowList, Rows, RowsMut, StoreError};
 
 /// The keyspace while one log entry is applied. [`Keyspace::finish`] must be called at the end:
 /// counts and clock are kept aside until then.
@@ -104,6 +104,18 @@ impl<'a> Keyspace<'a> {
     /// Changes made to keys since the entry began; deleting expired ones is none.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Adds the row of a key in a database, as it is numbered now, to those that
+    /// [`Keyspace::expect`] is to be told of.
+    pub fn add_expected(&self, rows: &mut RowList, database: u8, key: &[u8]) {
+        let space = self.meta.databases[usize::from(database)].space;
+        rows.add(&[&prefix(space, TAG_KEY), key]);
+    }
+
+    /// Says which rows the next items look at, see [`RowsMut::expect`].
+    pub fn expect(&mut self, rows: &RowList) {
+        self.rows.expect(rows);
     }
 
     /// The selected database as it is now.

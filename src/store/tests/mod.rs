@@ -224,3 +224,31 @@ fn a_reader_is_told_of_removed_rows_that_it_steps_over() {
         assert_eq!((&there[..], &removed[..]), expected);
     }
 }
+
+/// Expecting rows is a hint: those of layers, of the engine and of none.
+#[test]
+fn expecting_rows_changes_nothing() {
+    let remains = Remains::default();
+    let (store, _) = remains.open();
+    apply(&store, &["engine", "both"]);
+    drain(&store);
+    apply(&store, &["frozen", "both"]);
+    store.freeze_for_drain();
+    apply(&store, &["active"]);
+    let before = all(&store.read());
+    let mut rows = RowList::default();
+    for name in ["engine", "both", "frozen", "active", "none", ""] {
+        rows.add(&[&1u32.to_be_bytes(), name.as_bytes()]);
+    }
+    let names: Vec<&[u8]> = rows.iter().map(|row| &row[4..]).collect();
+    assert_eq!(names, [&b"engine"[..], b"both", b"frozen", b"active", b"none", b""]);
+    let mut entry = store.entry();
+    entry.expect(&rows);
+    assert_eq!(all(&entry), before);
+    entry.put(row(1, "none"), "4".into());
+    entry.expect(&rows);
+    entry.commit(4);
+    rows.clear();
+    assert!(rows.is_empty());
+    assert_eq!(all(&store.read()).len(), before.len() + 1);
+}
