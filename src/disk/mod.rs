@@ -58,11 +58,16 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes whole blocks, from memory that is aligned like a block; past the page cache, if the file
+    /// system can do that. Readers see what was written.
+    fn write_blocks(&self, blocks: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(blocks, offset)
+    }
     /// Writes so many zeros at `offset`, which were never written before. Whole blocks may go past
     /// the page cache: the first write to a block should then be of all of it, since any other has
     /// to read it first.
     fn fill_with_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        write_zeros(self, offset, bytes)
+        write_zeros(&|zeros, at| self.write_at(zeros, at), offset, bytes)
     }
     /// Bytes in the file.
     fn length(&self) -> io::Result<u64>;
@@ -70,16 +75,16 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Writes zeros at `offset`, as any other bytes.
-pub fn write_zeros<File: DiskFile + ?Sized>(
-    file: &File,
+/// Writes zeros at `offset`, in pieces that are aligned in memory.
+pub fn write_zeros(
+    write: &dyn Fn(&[u8], u64) -> io::Result<()>,
     offset: u64,
     bytes: u64,
 ) -> io::Result<()> {
     let (mut at, end) = (offset, offset + bytes);
     while at < end {
         let count = (end - at).min(ZEROS_BYTES as u64);
-        file.write_at(&ZEROS.0[..count as usize], at)?;
+        write(&ZEROS.0[..count as usize], at)?;
         at += count;
     }
     Ok(())

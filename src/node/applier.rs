@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes};
 use super::environment::{Applied, ApplyJob, InstalledHead, Waiter};
 use super::heads::{HeadDirectory, HeadFileError};
 use super::message::HeadName;
-use crate::command::apply::{ApplyError, Replies, apply_batch};
-use crate::paxos::{Entry, Index, Value};
+use crate::command::apply::{self, ApplyError, Replies, apply_batch};
+use crate::paxos::{Entry, Value};
 use crate::planted::{Bug, plants};
 use crate::store::keyspace::Meta;
 use crate::store::{FrozenView, Rows, RowsMut, Store, StoreError};
@@ -113,9 +113,7 @@ impl Applier {
                 continue; // A head brought the store further than the job knew.
             }
             assert_eq!(entry.index, self.applied.index.next(), "applies out of order");
-            let awaited = waiters.iter().any(|waiter| waiter.respond.is_some());
-            let wanted = if awaited { Replies::Wanted } else { Replies::Unwanted };
-            let (replies, head_requested) = self.apply_entry(&entry, wanted)?;
+            let (replies, head_requested) = self.apply_entry(&entry, wanted(&waiters))?;
             answer(replies, waiters);
             if head_requested {
                 let view = self.store.freeze();
@@ -126,45 +124,96 @@ impl Applier {
         Ok(frozen)
     }
 
+    /// As [`Applier::apply`] for one entry, if memory has all that it needs, nobody stands in the way
+    /// and no head is asked for. Otherwise nothing has happened, and the waiters come back.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`].
+    pub fn apply_in_memory(
+        &mut self,
+        entry: &Entry,
+        waiters: Vec<Waiter>,
+    ) -> Result<Option<Vec<Waiter>>, ApplyError> {
+        if entry.index <= self.applied.index {
+            return Ok(Some(waiters));
+        }
+        assert_eq!(entry.index, self.applied.index.next(), "applies out of order");
+        let mut rows = self.store.entry_in_memory();
+        let done = match self.run(entry, &mut rows, wanted(&waiters)) {
+            Err(ApplyError::Store(StoreError::NotInMemory)) => return Ok(Some(waiters)),
+            done => done?,
+        };
+        if done.head_requested || !rows.try_commit(entry.index.0) {
+            return Ok(Some(waiters));
+        }
+        let replies = self.note(entry, done);
+        answer(replies, waiters);
+        Ok(None)
+    }
+
     fn apply_entry(
         &mut self,
         entry: &Entry,
         wanted: Replies,
     ) -> Result<(Vec<Reply>, bool), ApplyError> {
-        let Index(index) = entry.index;
         let mut rows = self.store.entry();
-        let (replies, head_requested) = match &entry.value {
-            Value::Batch(batch) => {
-                let done = apply_batch(index, batch, &mut rows, wanted)?;
-                self.applied.stamp_ms = done.stamp_ms;
-                self.applied.earliest_deadline_ms = done.earliest_deadline_ms;
-                self.applied.expired_keys += done.expired_keys as u64;
-                self.applied.changes += done.changes;
-                self.counts.expired_keys.store(self.applied.expired_keys, Ordering::Relaxed);
-                self.counts.changes.store(self.applied.changes, Ordering::Relaxed);
-                (done.replies, done.head_requested)
-            }
-            Value::Establish { members } => {
-                change_members(&mut rows, |known| {
-                    known.resize(known.len().max(members.len()), 0);
-                    for (known, new) in known.iter_mut().zip(members) {
-                        *known = new.0.max(*known);
-                    }
-                })?;
-                (Vec::new(), false)
-            }
-            Value::Admit { node, incarnation } => {
-                change_members(&mut rows, |known| {
-                    if let Some(known) = known.get_mut(usize::from(node.0)) {
-                        *known = incarnation.0.max(*known);
-                    }
-                })?;
-                (Vec::new(), false)
-            }
+        let done = self.run(entry, &mut rows, wanted)?;
+        rows.commit(entry.index.0);
+        let head_requested = done.head_requested;
+        Ok((self.note(entry, done), head_requested))
+    }
+
+    /// Changes the rows as the entry says, and nothing else.
+    fn run(
+        &self,
+        entry: &Entry,
+        rows: &mut dyn RowsMut,
+        wanted: Replies,
+    ) -> Result<apply::Applied, ApplyError> {
+        match &entry.value {
+            Value::Batch(batch) => return apply_batch(entry.index.0, batch, rows, wanted),
+            Value::Establish { members } => change_members(rows, |known| {
+                known.resize(known.len().max(members.len()), 0);
+                for (known, new) in known.iter_mut().zip(members) {
+                    *known = new.0.max(*known);
+                }
+            })?,
+            Value::Admit { node, incarnation } => change_members(rows, |known| {
+                if let Some(known) = known.get_mut(usize::from(node.0)) {
+                    *known = incarnation.0.max(*known);
+                }
+            })?,
+        }
+        Ok(apply::Applied {
+            replies: Vec::new(),
+            head_requested: false,
+            stamp_ms: self.applied.stamp_ms,
+            earliest_deadline_ms: self.applied.earliest_deadline_ms,
+            expired_keys: 0,
+            changes: 0,
+        })
+    }
+
+    /// The entry's rows are visible.
+    fn note(&mut self, entry: &Entry, done: apply::Applied) -> Vec<Reply> {
+        self.applied = Applied {
+            index: entry.index,
+            stamp_ms: done.stamp_ms,
+            earliest_deadline_ms: done.earliest_deadline_ms,
+            expired_keys: self.applied.expired_keys + done.expired_keys as u64,
+            changes: self.applied.changes + done.changes,
         };
-        rows.commit(index);
-        self.applied.index = entry.index;
-        Ok((replies, head_requested))
+        self.counts.expired_keys.store(self.applied.expired_keys, Ordering::Relaxed);
+        self.counts.changes.store(self.applied.changes, Ordering::Relaxed);
+        done.replies
+    }
+}
+
+/// Whether anybody waits for replies.
+fn wanted(waiters: &[Waiter]) -> Replies {
+    match waiters.iter().any(|waiter| waiter.respond.is_some()) {
+        true => Replies::Wanted,
+        false => Replies::Unwanted,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The driver: where the protocol, the transaction log, the store and the peers meet.
 
 pub mod applier;
+mod applying;
 mod awake;
 mod catch_up;
 mod chores;

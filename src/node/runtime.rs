@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::applier::{Applier, Frozen};
+use super::applier::Frozen;
+use super::applying::{Applying, StoreJob};
 use super::awake::{Awake, KeepAwake};
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
@@ -92,11 +93,6 @@ pub struct Surroundings {
     pub fatal: Fatal,
 }
 
-pub(super) enum StoreJob {
-    Apply(ApplyJob),
-    Install(HeadName),
-}
-
 pub(super) enum ReadJob {
     Log(ReadPurpose),
     Serve { to: NodeId, partial: Option<HeadName>, offset_bytes: u64 },
@@ -118,7 +114,7 @@ pub enum Ended {
 pub(super) struct Common {
     pub(super) inbox: Arc<Inbox>,
     pub(super) saving: Arc<Saving>,
-    pub(super) store_jobs: Arc<Mailbox<StoreJob>>,
+    pub(super) applying: Arc<Applying>,
     pub(super) read_jobs: Arc<Mailbox<ReadJob>>,
     pub(super) frozen: Arc<Mailbox<Frozen>>,
     pub(super) stopping: Arc<AtomicBool>,
@@ -161,6 +157,7 @@ impl Node {
     pub fn start(opened: OpenedNode, surroundings: Surroundings) -> std::io::Result<Node> {
         let OpenedNode { log, heads, store, applier, start } = opened;
         let (reader, preparer) = (log.reader(), log.preparer());
+        let counts = applier.counts();
         let (inbox, fatal) = (Arc::<Inbox>::default(), surroundings.fatal);
         let log_synced = Arc::new(AtomicU64::new(start.recovered.last.0));
         let saving = Saving::new(
@@ -173,7 +170,7 @@ impl Node {
         let common = Common {
             inbox,
             saving: Arc::new(saving),
-            store_jobs: Arc::default(),
+            applying: Arc::new(Applying::new(applier)),
             read_jobs: Arc::default(),
             frozen: Arc::default(),
             stopping: Arc::default(),
@@ -184,8 +181,8 @@ impl Node {
             heads,
             fatal,
         };
-        let handle = Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us))
-            .with_counts(applier.counts());
+        let handle =
+            Handle::new(common.inbox.clone(), store, Arc::new(clock::boot_us)).with_counts(counts);
         let shared_outbox = Arc::new(parking_lot::Mutex::new(surroundings.outbox));
         let mut workers = Vec::new();
         let mut spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -194,7 +191,7 @@ impl Node {
         let shared = common.clone();
         spawn("log", Box::new(move || shared.saving.run(&shared.store)))?;
         let shared = common.clone();
-        spawn("apply", Box::new(move || run_apply(applier, &shared)))?;
+        spawn("apply", Box::new(move || shared.applying.run(&shared)))?;
         let (shared, outbox) = (common.clone(), shared_outbox.clone());
         spawn("read", Box::new(move || run_read(&reader, &shared, &outbox)))?;
         let shared = common.clone();
@@ -214,6 +211,7 @@ impl Node {
             awake: Awake::start(surroundings.keep_awake)?,
             handle: handle.clone(),
             saves: Vec::new(),
+            to_apply: Vec::new(),
             has_sent: false,
             outbox: shared_outbox,
             close_clients: surroundings.close_clients,
@@ -268,7 +266,7 @@ impl Node {
         self.common.stopping.store(true, Ordering::SeqCst);
         // What was handed out is still done: the log first, since the store may not pass it.
         self.common.saving.close();
-        self.common.store_jobs.close();
+        self.common.applying.close();
         self.common.read_jobs.close();
         self.common.frozen.close();
         for worker in self.workers {
@@ -313,7 +311,11 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         }
         inbox.expect_submissions(driver.submissions_awaited());
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
-        world.save_now(driver.replica().is_leader()).await;
+        let leads = driver.replica().is_leader();
+        world.save_now(leads).await;
+        if let Err(error) = world.apply_now(leads).await {
+            (world.common.fatal)(&format!("the store failed: {error}"));
+        }
         if let Some(above) = driver.outlived() {
             return Ended::Outlived(above);
         }
@@ -347,52 +349,6 @@ fn gather(inbox: &Inbox, count: usize, sync: Duration) {
         thread::yield_now();
         std::hint::spin_loop();
     }
-}
-
-fn run_apply(mut applier: Applier, common: &Common) {
-    let mut jobs = Vec::new();
-    while common.store_jobs.take(&mut jobs) {
-        for job in jobs.drain(..) {
-            let result = match job {
-                StoreJob::Apply(job) => apply(&mut applier, job, common),
-                StoreJob::Install(name) => install(&mut applier, name, common),
-            };
-            if let Err(error) = result {
-                return (common.fatal)(&format!("the store failed: {error}"));
-            }
-        }
-    }
-}
-
-fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), String> {
-    for (entry, waiters) in job.entries {
-        let unhurried = waiters.is_empty();
-        let one = ApplyJob { entries: vec![(entry, waiters)] };
-        let applied = timed("applying", || applier.apply(one));
-        for frozen in applied.map_err(|error| error.to_string())? {
-            // One that waits would keep its layers in memory, and be thrown away unread.
-            common.frozen.replace(frozen);
-        }
-        if unhurried {
-            // What nobody waits for should not hold up those who are waited for, if they share a
-            // processor.
-            thread::yield_now();
-        }
-    }
-    common.note_memory();
-    let applied = Input::Applied(applier.applied());
-    match common.applied_is_awaited.load(Ordering::SeqCst) {
-        true => common.inbox.push(applied),
-        // To wake the driver for it would cost more than the whole entry.
-        false => common.inbox.leave(applied),
-    }
-    Ok(())
-}
-
-fn install(applier: &mut Applier, name: HeadName, common: &Common) -> Result<(), String> {
-    let installed = applier.install(&common.heads, name).map_err(|error| error.to_string())?;
-    common.inbox.push(Input::HeadInstalled(installed));
-    Ok(())
 }
 
 fn run_read(reader: &Reader, common: &Common, outbox: &parking_lot::Mutex<Box<dyn Outbox>>) {
@@ -450,6 +406,8 @@ struct World {
     handle: Handle,
     /// Of this step, in order; see [`World::save_now`].
     saves: Vec<Save>,
+    /// Of this step, in order; see [`World::apply_now`].
+    to_apply: Vec<ApplyJob>,
     /// Something was sent in this step.
     has_sent: bool,
     outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
@@ -466,19 +424,41 @@ impl World {
     /// A leader leaves it to the log's thread in any case: those who wait for their updates are to
     /// hear that these are uncertain even when the disk stands still.
     async fn save_now(&mut self, leads: bool) {
-        let has_sent = std::mem::take(&mut self.has_sent);
         if self.saves.is_empty() {
             return;
         }
         let saving = &self.common.saving;
         if !leads && saving.is_quick(&self.saves) {
-            if has_sent {
+            if std::mem::take(&mut self.has_sent) {
                 tokio::task::yield_now().await;
             }
             saving.save(&self.saves);
             self.saves.clear();
         } else {
             saving.save_later(std::mem::take(&mut self.saves));
+        }
+    }
+
+    /// Does what the step wants applied: a leader itself, if it is little, once the log's thread has
+    /// its work and the others have theirs. A follower's thread is in no hurry.
+    async fn apply_now(&mut self, leads: bool) -> Result<(), String> {
+        let has_sent = std::mem::take(&mut self.has_sent);
+        if !leads {
+            self.send_to_apply();
+        } else if !self.to_apply.is_empty() {
+            if has_sent {
+                tokio::task::yield_now().await;
+            }
+            for job in self.to_apply.drain(..) {
+                self.common.applying.apply_here(job, &self.common)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_to_apply(&mut self) {
+        for job in self.to_apply.drain(..) {
+            self.common.applying.send(StoreJob::Apply(job));
         }
     }
 
@@ -505,7 +485,7 @@ impl Environment for World {
     }
 
     fn apply(&mut self, job: ApplyJob) {
-        self.common.store_jobs.push(StoreJob::Apply(job));
+        self.to_apply.push(job);
     }
 
     fn head(&mut self, job: HeadJob) {
@@ -514,7 +494,10 @@ impl Environment for World {
                 self.common.read_jobs.push(ReadJob::Serve { to, partial, offset_bytes });
             }
             HeadJob::Keep(chunk) => self.common.read_jobs.push(ReadJob::Keep(chunk)),
-            HeadJob::Install(name) => self.common.store_jobs.push(StoreJob::Install(name)),
+            HeadJob::Install(name) => {
+                self.send_to_apply();
+                self.common.applying.send(StoreJob::Install(name));
+            }
         }
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::changes::{Changed, EntryChanges, Sought, hash_of};
-use super::layers::LayerRef;
+use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
 use super::rows::{RowList, Rows, RowsMut, StoreError};
@@ -21,27 +22,58 @@ pub struct EntryRows {
     changes: EntryChanges,
     /// What the running part replaced in `changes`, in order; `None` when no part is running.
     part: Option<Vec<(Bytes, Option<Option<Bytes>>)>>,
+    /// May wait for locks and for the engine.
+    may_wait: bool,
 }
 
 impl EntryRows {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        EntryRows { shared, changes: EntryChanges::default(), part: None }
+    pub(super) fn new(shared: Arc<Shared>, may_wait: bool) -> Self {
+        EntryRows { shared, changes: EntryChanges::default(), part: None, may_wait }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
     pub fn commit(mut self, index: u64) {
+        let changes = self.take_changes(index);
+        self.commit_into(self.shared.layers.write(), index, changes);
+    }
+
+    /// The same, unless somebody reads at this moment; then nothing has happened.
+    pub fn try_commit(mut self, index: u64) -> bool {
+        let changes = self.take_changes(index);
+        let layers = self.shared.layers.try_write();
+        layers.map(|layers| self.commit_into(layers, index, changes)).is_some()
+    }
+
+    fn take_changes(&mut self, index: u64) -> Vec<Changed> {
         assert!(self.part.is_none(), "entry {index} ends inside a part");
         // Copied, because a value cut out of a log entry would keep the entry alive with it.
-        let changes: Vec<Changed> = std::mem::take(&mut self.changes)
+        std::mem::take(&mut self.changes)
             .into_iter()
             .map(|changed| changed.map_value(owned))
-            .collect();
-        let mut layers = self.shared.layers.write();
+            .collect()
+    }
+
+    fn commit_into(
+        &self,
+        mut layers: RwLockWriteGuard<'_, Layers>,
+        index: u64,
+        changes: Vec<Changed>,
+    ) {
         assert!(layers.ready, "entry {index} applied while the state is being replaced");
         layers.commit(index, changes);
         if layers.active_bytes() >= self.shared.options.layer_bytes {
             layers.freeze();
         }
+    }
+
+    /// Recursive, because a visitor of `scan` may read: waiting behind a waiting writer there would
+    /// wait for ever.
+    fn layers(&self) -> Result<RwLockReadGuard<'_, Layers>, StoreError> {
+        if self.may_wait {
+            return Ok(self.shared.layers.read_recursive());
+        }
+        let layers = self.shared.layers.try_read_recursive();
+        layers.filter(|layers| layers.are_in_memory()).ok_or(StoreError::NotInMemory)
     }
 
     fn set(&mut self, row: Bytes, value: Option<Bytes>) {
@@ -70,10 +102,8 @@ impl Rows for EntryRows {
         if let Some(value) = self.changes.get(sought) {
             return Ok(value.clone());
         }
-        // Recursive, because a visitor of `scan` may read: waiting behind a waiting writer there
-        // would wait for ever.
-        let layers = self.shared.layers.read_recursive();
-        self.shared.peek_to_change(&layers, sought, |value| value.cloned())
+        let layers = self.layers()?;
+        self.shared.peek_to_change(&layers, sought, self.may_wait, |value| value.cloned())
     }
 
     fn peek(&self, row: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
@@ -83,8 +113,8 @@ impl Rows for EntryRows {
             look(value.as_ref());
             return Ok(());
         }
-        let layers = self.shared.layers.read_recursive();
-        self.shared.peek_to_change(&layers, sought, look)
+        let layers = self.layers()?;
+        self.shared.peek_to_change(&layers, sought, self.may_wait, look)
     }
 
     fn scan(
@@ -94,7 +124,10 @@ impl Rows for EntryRows {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        let layers = self.shared.layers.read_recursive();
+        if !self.may_wait {
+            return Err(StoreError::NotInMemory);
+        }
+        let layers = self.layers()?;
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
@@ -120,7 +153,9 @@ impl RowsMut for EntryRows {
     fn expect(&mut self, rows: &RowList) {
         self.changes.reserve(rows.len());
         let hashes: Vec<u64> = rows.iter().map(hash_of).collect();
-        self.shared.layers.read_recursive().touch(&hashes);
+        if let Ok(layers) = self.layers() {
+            layers.touch(&hashes);
+        }
     }
 
     fn retire_space(&mut self, space: u32) {

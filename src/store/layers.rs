@@ -207,6 +207,11 @@ impl Layers {
         Ok(None)
     }
 
+    /// Whether none of the layers is in a file.
+    pub fn are_in_memory(&self) -> bool {
+        self.frozen.iter().all(|layer| matches!(layer.changes, FrozenChanges::Memory(_)))
+    }
+
     /// Brings the rows with these hashes into the processor's caches, as far as layers in memory have
     /// them. The processor waits for many places at once when no step needs what another one found:
     /// so first all tables, then all rows.

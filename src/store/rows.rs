@@ -18,6 +18,10 @@ pub enum StoreError {
     /// Bytes that this version cannot have written.
     #[error("store damaged: {0}")]
     Damaged(String),
+    /// Memory alone does not have it, or somebody stands in the way, and to wait was not allowed. The
+    /// one error that nothing is wrong with: who asked tries again and waits.
+    #[error("the store would have to wait")]
+    NotInMemory,
     /// The whole state is being replaced, or was replaced since this view was taken.
     #[error("the store is being replaced by a head")]
     Replaced,

@@ -130,11 +130,13 @@ impl Shared {
     }
 
     /// Shows the visible value to who is about to change the row. It is not remembered: soon a layer
-    /// holds the row, and what it was would only take another one's place.
+    /// holds the row, and what it was would only take another one's place. Unless `may_wait`, the
+    /// engine is not asked.
     pub fn peek_to_change<R>(
         &self,
         layers: &Layers,
         sought: Sought,
+        may_wait: bool,
         mut look: impl FnMut(Option<&Bytes>) -> R,
     ) -> Result<R, StoreError> {
         if !layers.ready {
@@ -145,6 +147,7 @@ impl Shared {
         }
         let value = match self.cached(sought.row()) {
             Some(value) => value,
+            None if !may_wait => return Err(StoreError::NotInMemory),
             None => self.get_from_engine(sought.row())?,
         };
         Ok(look(value.as_ref()))
@@ -325,9 +328,19 @@ impl Store {
 
     /// Starts to apply one log entry. There is one at a time.
     pub fn entry(&self) -> entry::EntryRows {
+        self.open_entry(true)
+    }
+
+    /// The same for who must not wait: what memory does not have, or another thread stands in the way
+    /// of, is [`StoreError::NotInMemory`].
+    pub fn entry_in_memory(&self) -> entry::EntryRows {
+        self.open_entry(false)
+    }
+
+    fn open_entry(&self, may_wait: bool) -> entry::EntryRows {
         let open = self.shared.entry_open.swap(true, Ordering::AcqRel);
         assert!(!open, "two entries applied at once");
-        entry::EntryRows::new(self.shared.clone())
+        entry::EntryRows::new(self.shared.clone(), may_wait)
     }
 
     /// Lets everything applied so far be drained, even if it is little.

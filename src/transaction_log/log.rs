@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::blocks::Blocks;
 use super::encoding::{
     Checkpoint, RECORD_HEADER_BYTES, RecordKind, RecordPlace, encode_checkpoint, encode_save,
     seal_record,
@@ -42,6 +43,7 @@ pub struct TransactionLog {
     last: Position,
     /// Empty between calls; kept for its memory.
     pending: Pending,
+    blocks: Blocks,
     poisoned: bool,
 }
 
@@ -114,6 +116,7 @@ impl TransactionLog {
             chosen: checkpoint.chosen,
             last: checkpoint.last,
             pending: Pending::default(),
+            blocks: Blocks::default(),
             poisoned: false,
         })
     }
@@ -169,6 +172,7 @@ impl TransactionLog {
             state,
             chosen: recovered.chosen,
             pending: Pending::default(),
+            blocks: Blocks::default(),
             poisoned: false,
         };
         Ok((log, recovered))
@@ -228,6 +232,7 @@ impl TransactionLog {
             if pending.bytes.capacity() <= BUFFER_BYTES_KEPT {
                 log.pending = pending;
             }
+            log.blocks.shrink(2 * BUFFER_BYTES_KEPT);
             Ok(())
         })
     }
@@ -368,13 +373,14 @@ impl TransactionLog {
         }
         let segment = &self.active.segment;
         let end = self.active.end + pending.bytes.len() as u64;
-        // To the end of the block, where there are zeros anyway: see `fill_with_zeros`.
-        let written_end = end.next_multiple_of(BLOCK_BYTES).min(segment.length_bytes);
-        pending.bytes.resize((written_end - self.active.end) as usize, 0);
+        let block = self.active.end - self.active.end % BLOCK_BYTES;
+        self.blocks.begin(self.active.id, segment, self.active.end)?;
+        self.blocks.fill(&pending.bytes, segment.length_bytes - block);
         segment
             .file
-            .write_at(&pending.bytes, self.active.end)
+            .write_blocks(self.blocks.filled(), block)
             .map_err(|e| LogError::io("write", &segment.path, e))?;
+        self.blocks.written(end);
         self.active.end = end;
         pending.bytes.clear();
         self.preparer.note_active(self.active.end, segment.length_bytes);

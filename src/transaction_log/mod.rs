@@ -14,11 +14,13 @@
 //!   highest such statement hit data that somebody may rely on: opening refuses it. Damage at or
 //!   past it is what a power cut leaves of writes nobody was told of: it is cut and zeroed.
 //! - After a failed write or sync every further call fails; a failed sync is never retried.
-//! - Truncation is logical: bytes are never overwritten, so readers need no lock while they read.
+//! - Truncation is logical: bytes never change, so readers need no lock while they read. The block
+//!   that the records end in is written again with the next ones, as it is.
 //!
 //! Left out: threads (the caller runs [`SegmentPreparer`] where it likes), the reserve for a full
 //! disk, and the decision how far to collapse; those are the node's.
 
+mod blocks;
 mod encoding;
 mod error;
 mod index;

@@ -147,7 +147,9 @@ fn make_durable(
         file.write_at(&buffer[..count], at).map_err(failed("write"))?;
         at += count as u64;
     }
-    write_zeros(&**file, *end, segment.length_bytes - end).map_err(failed("write"))?;
+    let rest_bytes = segment.length_bytes - *end;
+    write_zeros(&|zeros, at| file.write_at(zeros, at), *end, rest_bytes)
+        .map_err(failed("write"))?;
     file.sync().map_err(failed("sync"))?;
     Ok(damaged_to.map(|to| TailCut { file: path.clone(), offset: *end, bytes: to - end }))
 }

@@ -159,6 +159,10 @@ fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
     }
     assert_eq!((store.drained(), all(&view).len()), (1, 1));
     assert_eq!(all(&store.read()), expected);
+    // Who must not wait reads no file, whatever it looks for.
+    let entry = store.entry_in_memory();
+    assert!(matches!(entry.get(&row(1, "row 0")), Err(StoreError::NotInMemory)));
+    drop(entry);
     for (row, value) in &expected {
         assert_eq!(store.freeze().get(row).expect("reads").as_ref(), Some(value));
     }

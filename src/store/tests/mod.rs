@@ -252,3 +252,41 @@ fn expecting_rows_changes_nothing() {
     assert!(rows.is_empty());
     assert_eq!(all(&store.read()).len(), before.len() + 1);
 }
+
+/// Who must not wait gets an answer from memory or none, and then nothing has happened.
+#[test]
+fn an_entry_in_memory_waits_for_nothing() {
+    let remains = Remains::default();
+    let (store, _) = remains.open_with(StoreOptions { cache_bytes: 0, ..options() }, "boot 1");
+    apply(&store, &["engine"]);
+    drain(&store);
+    apply(&store, &["layer"]);
+    let not_in_memory = |result| matches!(result, Err(StoreError::NotInMemory));
+    let mut entry = store.entry_in_memory();
+    assert_eq!(entry.get(&row(1, "layer")).expect("is in memory"), Some("2".into()));
+    entry.put(row(1, "own"), "3".into());
+    assert_eq!(entry.get(&row(1, "own")).expect("is in memory"), Some("3".into()));
+    for name in ["engine", "none"] {
+        assert!(not_in_memory(entry.get(&row(1, name)).map(drop)), "{name}");
+        assert!(not_in_memory(entry.peek(&row(1, name), &mut |_| ())), "{name}");
+    }
+    assert!(not_in_memory(entry.scan(&[], None, false, &mut |_, _| true)));
+
+    // Others may read beside it while it reads, but not while it commits.
+    let view = store.read();
+    assert!(entry.get(&row(1, "layer")).is_ok());
+    assert!(!entry.try_commit(3));
+    let before = all(&view);
+    drop(view);
+    assert_eq!((store.applied(), all(&store.read())), (2, before));
+
+    let mut entry = store.entry_in_memory();
+    entry.put(row(1, "own"), "3".into());
+    assert!(entry.try_commit(3));
+    assert_eq!((store.applied(), all(&store.read()).len()), (3, 3));
+    // While somebody writes, it does not even read.
+    let writer = store.shared.layers.write();
+    let entry = store.entry_in_memory();
+    assert!(not_in_memory(entry.get(&row(1, "layer")).map(drop)));
+    drop(writer);
+}
