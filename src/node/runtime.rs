@@ -4,7 +4,8 @@
 //! |---|---|---|---|
 //! | driver | [`Driver::step`], and what the other nodes send and get | its inbox | |
 //! | log | append and sync when the driver leaves it to it, collapse (`node/saving.rs`) | its jobs | `Saved`, `Collapsed` |
-//! | apply | the store's only writer; answers clients | `StoreJob` | `Applied`, `HeadInstalled` |
+//! | apply | writes to the store, answers clients (`node/applying.rs`; a leader's driver does it itself
+//!   for small entries) | `StoreJob` | `Applied`, `HeadInstalled` |
 //! | read | reads the log for catch-up, serves and keeps parts of heads | `ReadJob` | `Read`, `HeadChunkKept` |
 //! | head | writes heads, at its own pace (`node/chores.rs`) | `Frozen` | `HeadWritten`, `HeadFailed` |
 //! | drain | moves layers to the engine | the clock | |

@@ -7,6 +7,7 @@
 //! all that it holds: as one, a layer's quarter of a million rows held everyone up for a tenth of a
 //! second. A row's hash is computed once for all that look for it, and kept beside it.
 
+use std::borrow::Borrow;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -88,6 +89,36 @@ impl Changed {
     }
 }
 
+/// How much of a row [`InOrder`] keeps: prefix and a common length of keys.
+const HEAD_BYTES: usize = 24;
+
+/// A row among others in order, which is that of its bytes. Its beginning is kept where it is
+/// compared, and most rows differ there: the rows themselves are all over the memory.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct InOrder {
+    /// Big-endian, with zeros where the row is shorter; so of two that differ, the lesser belongs to
+    /// the lesser row.
+    head: [u64; HEAD_BYTES / 8],
+    row: Bytes,
+}
+
+impl InOrder {
+    fn new(row: Bytes) -> InOrder {
+        let mut bytes = [0; HEAD_BYTES];
+        let kept = row.len().min(HEAD_BYTES);
+        bytes[..kept].copy_from_slice(&row[..kept]);
+        let (words, _) = bytes.as_chunks::<8>();
+        let head = std::array::from_fn(|at| u64::from_be_bytes(words[at]));
+        InOrder { head, row }
+    }
+}
+
+impl Borrow<[u8]> for InOrder {
+    fn borrow(&self) -> &[u8] {
+        &self.row
+    }
+}
+
 /// Rows in no order.
 type Unordered = HashTable<Changed>;
 
@@ -134,7 +165,7 @@ impl Table {
 #[derive(Default)]
 pub(super) struct Changes {
     table: Table,
-    order: BTreeSet<Bytes>,
+    order: BTreeSet<InOrder>,
 }
 
 impl Changes {
@@ -143,7 +174,7 @@ impl Changes {
         if let Some(old) = self.table.get_mut(changed.sought()) {
             return Some(overwrite(&mut old.value, changed.value));
         }
-        self.order.insert(changed.row.clone());
+        self.order.insert(InOrder::new(changed.row.clone()));
         self.table.add(changed);
         None
     }
@@ -186,7 +217,7 @@ impl Changes {
 
     /// All keys, ascending.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
-        self.order.iter()
+        self.order.iter().map(|place| &place.row)
     }
 }
 
@@ -211,7 +242,7 @@ fn overwrite(place: &mut Option<Bytes>, value: Option<Bytes>) -> usize {
 #[derive(Default)]
 pub(super) struct EntryChanges {
     table: Unordered,
-    order: OnceCell<BTreeSet<Bytes>>,
+    order: OnceCell<BTreeSet<InOrder>>,
 }
 
 impl EntryChanges {
@@ -230,7 +261,7 @@ impl EntryChanges {
             }
             Entry::Vacant(vacant) => {
                 if let Some(order) = self.order.get_mut() {
-                    order.insert(changed.row.clone());
+                    order.insert(InOrder::new(changed.row.clone()));
                 }
                 vacant.insert(changed);
                 None
@@ -260,7 +291,7 @@ impl EntryChanges {
         first: &[u8],
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        let all = || self.table.iter().map(|changed| changed.row.clone()).collect();
+        let all = || self.table.iter().map(|changed| InOrder::new(changed.row.clone())).collect();
         range_of(|sought| self.get(sought), self.order.get_or_init(all), first, end)
     }
 
@@ -271,7 +302,7 @@ impl EntryChanges {
 
 fn range_of<'a, G>(
     get: G,
-    order: &'a BTreeSet<Bytes>,
+    order: &'a BTreeSet<InOrder>,
     first: &[u8],
     end: Option<&[u8]>,
 ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + use<'a, G>
@@ -280,7 +311,9 @@ where
 {
     let high = end.map_or(Bound::Unbounded, Bound::Excluded);
     let rows = order.range::<[u8], _>((Bound::Included(first), high));
-    rows.map(move |row| (row, get(Sought::new(row)).expect("the table holds what the order holds")))
+    rows.map(move |InOrder { row, .. }| {
+        (row, get(Sought::new(row)).expect("the table holds what the order holds"))
+    })
 }
 
 #[cfg(test)]
@@ -336,4 +369,19 @@ fn a_value_takes_the_place_of_one_that_nobody_reads() {
     assert_eq!(all.insert(Changed::new(Bytes::from("row"), None)), Some(5));
     assert_eq!(at(&all), None);
     assert_eq!(set(&mut all, "back"), Some(0));
+}
+
+#[test]
+fn rows_are_in_the_order_of_their_bytes() {
+    let long = [b'x'; HEAD_BYTES + 2];
+    let mut rows: Vec<&[u8]> = vec![b"", b"\0", b"\0\0", b"a", b"a\0", b"a\0\0", b"a\0b", b"b"];
+    rows.extend((HEAD_BYTES - 2..long.len()).map(|length| &long[..length]));
+    let zeros = [0; HEAD_BYTES + 2];
+    rows.extend((HEAD_BYTES - 2..zeros.len()).map(|length| &zeros[..length]));
+    let place = |row: &[u8]| InOrder::new(Bytes::copy_from_slice(row));
+    for one in &rows {
+        for other in &rows {
+            assert_eq!(place(one).cmp(&place(other)), one.cmp(other), "{one:?} {other:?}");
+        }
+    }
 }
