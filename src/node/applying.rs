@@ -10,7 +10,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::applier::Applier;
-use super::environment::{ApplyJob, Input};
+use super::environment::{Applied, ApplyJob, Input};
 use super::mailbox::Mailbox;
 use super::message::HeadName;
 use super::runtime::{Common, timed};
@@ -53,19 +53,19 @@ impl Applying {
 
     /// Applies what can be applied at once, and leaves the rest to the thread. To be called by who
     /// calls [`Applying::send`], and nobody else.
-    pub fn apply_here(&self, mut job: ApplyJob, common: &Common) -> Result<(), String> {
-        let applied = self.apply_small(&mut job)?;
+    pub fn apply_here(&self, mut job: ApplyJob, tell: impl FnOnce(Applied)) -> Result<(), String> {
+        // Told before the thread can tell of what comes next.
+        if let Some(applied) = self.apply_small(&mut job)? {
+            tell(applied);
+        }
         if !job.entries.is_empty() {
             self.send(StoreJob::Apply(job));
-        }
-        if let Some(applied) = applied {
-            tell(applied, common);
         }
         Ok(())
     }
 
     /// Takes out of the job what it has applied.
-    fn apply_small(&self, job: &mut ApplyJob) -> Result<Option<Input>, String> {
+    fn apply_small(&self, job: &mut ApplyJob) -> Result<Option<Applied>, String> {
         let sent_first = self.sent_first.load(Ordering::Relaxed);
         if sent_first > 0 {
             self.sent_first.store(sent_first - 1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Applying {
         while let Some((entry, waiters)) = entries.next() {
             let done = timed("applying", || applier.apply_in_memory(&entry, waiters));
             match done.map_err(|error| error.to_string())? {
-                None => applied = Some(Input::Applied(applier.applied())),
+                None => applied = Some(applier.applied()),
                 Some(waiters) => {
                     self.sent_first.store(SENT_AFTER_VAIN, Ordering::Relaxed);
                     job.entries = std::iter::once((entry, waiters)).chain(entries).collect();
@@ -134,11 +134,13 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
         }
     }
     common.note_memory();
-    tell(Input::Applied(applier.applied()), common);
+    tell(applier.applied(), common);
     Ok(())
 }
 
-fn tell(applied: Input, common: &Common) {
+/// Tells the driver.
+pub(super) fn tell(applied: Applied, common: &Common) {
+    let applied = Input::Applied(applied);
     match common.applied_is_awaited.load(Ordering::SeqCst) {
         true => common.inbox.push(applied),
         // To wake the driver for it would cost more than the whole entry.
@@ -159,7 +161,7 @@ mod tests {
 
     use bytes::{Bytes, BytesMut};
 
-    use super::super::environment::{Applied, Waiter};
+    use super::super::environment::Waiter;
     use super::*;
     use crate::command::batch::{encode_command, seal};
     use crate::paxos::{Ballot, Entry, Index, Value};
@@ -216,21 +218,30 @@ mod tests {
         // Its turn has not come, so what is next must not be applied.
         assert!(left(set(4, "a", b"4")).is_some());
         assert_eq!((store.applied(), answered()), (2, 2));
-        let mut jobs = Vec::new();
-        applying.jobs.take(&mut jobs);
-        for job in jobs {
-            let StoreJob::Apply(job) = job else { panic!("not what was sent") };
-            applying.applier.lock().apply(job).expect("applies");
-            applying.left.fetch_sub(1, Ordering::SeqCst);
-        }
+        let sent_entries = || {
+            let (mut jobs, mut entries) = (Vec::new(), 0);
+            applying.jobs.take(&mut jobs);
+            for job in jobs {
+                let StoreJob::Apply(job) = job else { panic!("not what was sent") };
+                entries += job.entries.len();
+                applying.applier.lock().apply(job).expect("applies");
+                applying.left.fetch_sub(1, Ordering::SeqCst);
+            }
+            entries
+        };
+        assert_eq!(sent_entries(), 1);
         assert!(left(set(4, "a", b"4")).is_none());
 
         let mut job = set(5, "a", b"5");
         job.entries.extend(set(6, "unknown", b"6").entries);
         job.entries.extend(set(7, "a", b"7").entries);
-        applying.apply_small(&mut job).expect("no trouble");
-        assert_eq!((store.applied(), answered(), job.entries.len()), (5, 5, 2));
-        applying.applier.lock().apply(job).expect("applies");
+        let told = |applied: Applied| {
+            let sent = applying.left.load(Ordering::SeqCst);
+            assert_eq!((applied.index, sent), (Index(5), 0), "told before the rest is sent");
+        };
+        applying.apply_here(job, told).expect("no trouble");
+        assert_eq!((store.applied(), answered()), (5, 5));
+        assert_eq!(sent_entries(), 2);
         // A load of new keys does not try each time.
         for index in 8..8 + SENT_AFTER_VAIN as u64 {
             let job = left(set(index, "a", b"1")).expect("is left");

@@ -36,7 +36,7 @@ use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
 use super::status::Status;
-use super::{chores, clock};
+use super::{applying, chores, clock};
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, Index, NodeId, Save};
 use crate::store::Store;
@@ -451,7 +451,8 @@ impl World {
                 tokio::task::yield_now().await;
             }
             for job in self.to_apply.drain(..) {
-                self.common.applying.apply_here(job, &self.common)?;
+                let tell = |applied| applying::tell(applied, &self.common);
+                self.common.applying.apply_here(job, tell)?;
             }
         }
         Ok(())
