@@ -12,7 +12,7 @@ use super::assertions::is_assertion;
 use super::batch::{Batch, BatchError, Call, Item, LEVEL_BOUNDED, Watch};
 use super::charge::{
     ASSERTION_STEPS_MAX, ENTRY_CHARGE_MAX, ENTRY_REPLY_BYTES_MAX, ENTRY_STEPS_MAX, RESULTS_MAX,
-    TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_STEPS_MAX, of_values,
+    TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_STEPS_MAX, depends_on_values, of_arguments, of_values,
 };
 use super::outcome::{ASSERT_FAILED, run_read};
 use super::table::{self, Kind};
@@ -134,10 +134,13 @@ struct Next {
 
 impl Next {
     /// Reads some items and tells the store of their keys; false when there is none.
-    fn read(&mut self, batch: &mut Batch, keyspace: &mut Keyspace) -> Result<bool, BatchError> {
+    fn read(&mut self, batch: &mut Batch, keyspace: &mut Keyspace) -> Result<bool, ApplyError> {
         self.rows.clear();
         while self.rows.len() < EXPECTED_AT_ONCE && self.items.len() < EXPECTED_AT_ONCE {
             let Some(item) = batch.next_item()? else { break };
+            if !keyspace.may_wait() && !is_light(&item) {
+                return Err(StoreError::WouldWait.into());
+            }
             match &item {
                 Item::Command(call) => self.add(call, keyspace),
                 Item::Transaction { calls, .. } => {
@@ -156,10 +159,22 @@ impl Next {
     fn add(&mut self, call: &Call, keyspace: &Keyspace) {
         let spec = table::find(&call.args[0]);
         let Some(spec) = spec.filter(|spec| spec.is_write()) else { return };
-        for key in spec.keys_of(&call.args).take(EXPECTED_AT_ONCE) {
+        let room = EXPECTED_AT_ONCE.saturating_sub(self.rows.len());
+        for key in spec.keys_of(&call.args).take(room) {
             keyspace.add_expected(&mut self.rows, call.db, key);
         }
     }
+}
+
+/// Whether what it costs is told by its arguments' bytes and those of the values it meets.
+fn is_light(item: &Item) -> bool {
+    let Item::Command(call) = item else { return false };
+    table::find(&call.args[0]).is_some_and(|spec| {
+        spec.is_write()
+            && spec.check_arity(&call.args).is_ok()
+            && !depends_on_values(spec, &call.args)
+            && of_arguments(spec, &call.args) == 0
+    })
 }
 
 /// An entry that is being applied.

@@ -53,6 +53,17 @@ impl AppliedCounts {
     }
 }
 
+/// What became of an entry that must be soon done or not at all. Unless it is applied nothing has
+/// happened, and the waiters come back.
+pub enum Attempt {
+    /// Done and answered.
+    Applied,
+    /// It takes longer, or somebody is in the way.
+    WouldWait(Vec<Waiter>),
+    /// The engine has to be asked.
+    NotInMemory(Vec<Waiter>),
+}
+
 /// The only writer of a store.
 pub struct Applier {
     store: Store,
@@ -124,8 +135,8 @@ impl Applier {
         Ok(frozen)
     }
 
-    /// As [`Applier::apply`] for one entry, if memory has all that it needs, nobody stands in the way
-    /// and no head is asked for. Otherwise nothing has happened, and the waiters come back.
+    /// As [`Applier::apply`] for one entry, if it is soon done: memory has all that it needs, nobody
+    /// stands in the way, and it consists of simple writes only.
     ///
     /// # Errors
     /// As [`Applier::apply`].
@@ -133,22 +144,28 @@ impl Applier {
         &mut self,
         entry: &Entry,
         waiters: Vec<Waiter>,
-    ) -> Result<Option<Vec<Waiter>>, ApplyError> {
+    ) -> Result<Attempt, ApplyError> {
         if entry.index <= self.applied.index {
-            return Ok(Some(waiters));
+            return Ok(Attempt::WouldWait(waiters));
         }
         assert_eq!(entry.index, self.applied.index.next(), "applies out of order");
         let mut rows = self.store.entry_in_memory();
         let done = match self.run(entry, &mut rows, wanted(&waiters)) {
-            Err(ApplyError::Store(StoreError::NotInMemory)) => return Ok(Some(waiters)),
+            Err(ApplyError::Store(StoreError::NotInMemory)) => {
+                return Ok(Attempt::NotInMemory(waiters));
+            }
+            Err(ApplyError::Store(StoreError::WouldWait)) => {
+                return Ok(Attempt::WouldWait(waiters));
+            }
             done => done?,
         };
-        if done.head_requested || !rows.try_commit(entry.index.0) {
-            return Ok(Some(waiters));
+        assert!(!done.head_requested, "a head is no simple write");
+        if !rows.try_commit(entry.index.0) {
+            return Ok(Attempt::WouldWait(waiters));
         }
         let replies = self.note(entry, done);
         answer(replies, waiters);
-        Ok(None)
+        Ok(Attempt::Applied)
     }
 
     fn apply_entry(

@@ -1,15 +1,16 @@
 //! The store's only writer in a real node: a thread of its own, and the driver's for small entries
 //! that clients wait for, because to change threads would take longer than to apply them.
 //!
-//! Invariant: the driver never waits for the store. What it applies itself needs nothing but memory
-//! and locks that nobody holds at that moment; all else goes to the thread, in order.
+//! Invariant: the driver never waits for the store, nor works on it for long. What it applies itself
+//! is simple and small, and needs nothing but memory and locks that nobody holds at that moment; all
+//! else goes to the thread, in order.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
 
-use super::applier::Applier;
+use super::applier::{Applier, Attempt};
 use super::environment::{Applied, ApplyJob, Input};
 use super::mailbox::Mailbox;
 use super::message::HeadName;
@@ -17,7 +18,7 @@ use super::runtime::{Common, timed};
 
 /// The largest entry that the driver applies itself, in bytes: a tenth of a millisecond's work.
 const APPLIED_HERE_BYTES_MAX: usize = 16 << 10;
-/// After an entry that needed more than memory, so many go to the thread without an attempt.
+/// After an entry that needed the engine, so many go to the thread without an attempt.
 const SENT_AFTER_VAIN: usize = 64;
 
 pub(super) enum StoreJob {
@@ -81,14 +82,19 @@ impl Applying {
         let mut applied = None;
         while let Some((entry, waiters)) = entries.next() {
             let done = timed("applying", || applier.apply_in_memory(&entry, waiters));
-            match done.map_err(|error| error.to_string())? {
-                None => applied = Some(applier.applied()),
-                Some(waiters) => {
-                    self.sent_first.store(SENT_AFTER_VAIN, Ordering::Relaxed);
-                    job.entries = std::iter::once((entry, waiters)).chain(entries).collect();
-                    break;
+            let waiters = match done.map_err(|error| error.to_string())? {
+                Attempt::Applied => {
+                    applied = Some(applier.applied());
+                    continue;
                 }
-            }
+                Attempt::WouldWait(waiters) => waiters,
+                Attempt::NotInMemory(waiters) => {
+                    self.sent_first.store(SENT_AFTER_VAIN, Ordering::Relaxed);
+                    waiters
+                }
+            };
+            job.entries = std::iter::once((entry, waiters)).chain(entries).collect();
+            break;
         }
         Ok(applied)
     }
@@ -133,7 +139,6 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
             thread::yield_now();
         }
     }
-    common.note_memory();
     tell(applier.applied(), common);
     Ok(())
 }

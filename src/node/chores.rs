@@ -82,7 +82,6 @@ pub(super) fn run_drain(common: &Common) {
             frozen_at = Instant::now();
             common.store.freeze_for_drain();
         }
-        common.note_memory();
         let began = Instant::now();
         let drained = timed("a step of draining", || common.store.drain_step(synced_log));
         let took = began.elapsed();

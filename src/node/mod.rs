@@ -26,7 +26,7 @@ mod saving;
 mod stamp;
 mod status;
 
-pub use applier::{Applier, Frozen};
+pub use applier::{Applier, Attempt, Frozen};
 pub use awake::KeepAwake;
 pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};

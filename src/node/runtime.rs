@@ -119,8 +119,6 @@ pub(super) struct Common {
     pub(super) read_jobs: Arc<Mailbox<ReadJob>>,
     pub(super) frozen: Arc<Mailbox<Frozen>>,
     pub(super) stopping: Arc<AtomicBool>,
-    /// The store's memory is full.
-    pub(super) over_bound: Arc<AtomicBool>,
     /// The driver goes on only when more is applied.
     pub(super) applied_is_awaited: Arc<AtomicBool>,
     /// The log is synced up to here; what the store may drain.
@@ -128,13 +126,6 @@ pub(super) struct Common {
     pub(super) store: Store,
     pub(super) heads: HeadDirectory,
     pub(super) fatal: Fatal,
-}
-
-impl Common {
-    /// Asked of the store here, so that the driver never waits for its locks.
-    pub(super) fn note_memory(&self) {
-        self.over_bound.store(self.store.over_bound(), Ordering::SeqCst);
-    }
 }
 
 /// A node that runs.
@@ -175,7 +166,6 @@ impl Node {
             read_jobs: Arc::default(),
             frozen: Arc::default(),
             stopping: Arc::default(),
-            over_bound: Arc::default(),
             applied_is_awaited: Arc::new(AtomicBool::new(true)),
             log_synced,
             store: store.clone(),
@@ -521,7 +511,7 @@ impl Environment for World {
     }
 
     fn over_bound(&self) -> bool {
-        self.common.over_bound.load(Ordering::SeqCst)
+        self.common.store.over_bound()
     }
 
     fn wall_ms(&self) -> u64 {

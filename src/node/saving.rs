@@ -145,8 +145,9 @@ impl Saving {
 
     fn append(&self, log: &mut TransactionLog, saves: &[Save]) -> Result<(), LogError> {
         let Some(last) = saves.last() else { return Ok(()) };
-        timed("the log's write", || log.append_all(saves))?;
+        // With the write, which goes to the disk as well.
         let began = Instant::now();
+        timed("the log's write", || log.append_all(saves))?;
         timed("the log's sync", || log.sync())?;
         self.judge(began, began.elapsed());
         self.synced.store(log.last().index.0, Ordering::SeqCst);
@@ -154,7 +155,7 @@ impl Saving {
         Ok(())
     }
 
-    /// What a sync says about the disk.
+    /// What a write and its sync say about the disk.
     fn judge(&self, began: Instant, took: Duration) {
         self.last_sync_us.store(took.as_micros() as u64, Ordering::Relaxed);
         let mut stalled_at = self.stalled_at.lock();

@@ -1,6 +1,7 @@
 //! The rows while one log entry is applied: its changes lie over the store, unseen by others, until
 //! they are committed as a whole.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,13 +23,24 @@ pub struct EntryRows {
     changes: EntryChanges,
     /// What the running part replaced in `changes`, in order; `None` when no part is running.
     part: Option<Vec<(Bytes, Option<Option<Bytes>>)>>,
-    /// May wait for locks and for the engine.
+    /// May wait for locks and for the engine, and look at whatever there is.
     may_wait: bool,
+    /// Otherwise: how much it has looked at.
+    seen_bytes: Cell<usize>,
 }
+
+/// An entry that may not take long looks at so many bytes of values; it may copy or free them all.
+const SEEN_BYTES_MAX: usize = 256 << 10;
 
 impl EntryRows {
     pub(super) fn new(shared: Arc<Shared>, may_wait: bool) -> Self {
-        EntryRows { shared, changes: EntryChanges::default(), part: None, may_wait }
+        EntryRows {
+            shared,
+            changes: EntryChanges::default(),
+            part: None,
+            may_wait,
+            seen_bytes: Cell::new(0),
+        }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
@@ -73,7 +85,16 @@ impl EntryRows {
             return Ok(self.shared.layers.read_recursive());
         }
         let layers = self.shared.layers.try_read_recursive();
-        layers.filter(|layers| layers.are_in_memory()).ok_or(StoreError::NotInMemory)
+        layers.filter(|layers| layers.are_in_memory()).ok_or(StoreError::WouldWait)
+    }
+
+    /// Counts what is looked at.
+    fn see(&self, value: Option<&Bytes>) -> Result<(), StoreError> {
+        self.seen_bytes.update(|seen| seen + value.map_or(0, Bytes::len));
+        match self.may_wait || self.seen_bytes.get() <= SEEN_BYTES_MAX {
+            true => Ok(()),
+            false => Err(StoreError::WouldWait),
+        }
     }
 
     fn set(&mut self, row: Bytes, value: Option<Bytes>) {
@@ -100,21 +121,27 @@ impl Rows for EntryRows {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let sought = Sought::new(row);
         if let Some(value) = self.changes.get(sought) {
+            self.see(value.as_ref())?;
             return Ok(value.clone());
         }
         let layers = self.layers()?;
-        self.shared.peek_to_change(&layers, sought, self.may_wait, |value| value.cloned())
+        self.shared.peek_to_change(&layers, sought, self.may_wait, |value| {
+            self.see(value).map(|()| value.cloned())
+        })?
     }
 
     fn peek(&self, row: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
         let sought = Sought::new(row);
-        let mut look = |value: Option<&Bytes>| value.into_iter().for_each(|value| look(value));
+        let mut look = |value: Option<&Bytes>| {
+            self.see(value)?;
+            value.into_iter().for_each(|value| look(value));
+            Ok(())
+        };
         if let Some(value) = self.changes.get(sought) {
-            look(value.as_ref());
-            return Ok(());
+            return look(value.as_ref());
         }
         let layers = self.layers()?;
-        self.shared.peek_to_change(&layers, sought, self.may_wait, look)
+        self.shared.peek_to_change(&layers, sought, self.may_wait, look)?
     }
 
     fn scan(
@@ -125,7 +152,7 @@ impl Rows for EntryRows {
         visit: &mut dyn FnMut(&[u8], &Bytes) -> bool,
     ) -> Result<(), StoreError> {
         if !self.may_wait {
-            return Err(StoreError::NotInMemory);
+            return Err(StoreError::WouldWait);
         }
         let layers = self.layers()?;
         if !layers.ready {
@@ -148,6 +175,10 @@ impl RowsMut for EntryRows {
     fn delete(&mut self, row: Bytes) {
         assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
         self.set(row, None);
+    }
+
+    fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     fn expect(&mut self, rows: &RowList) {

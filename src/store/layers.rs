@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -11,7 +12,7 @@ use super::rows::StoreError;
 use super::spill::SpilledLayer;
 
 /// What a row costs in memory beside its bytes, about.
-const ROW_OVERHEAD_BYTES: usize = 160;
+const ROW_OVERHEAD_BYTES: usize = 200;
 
 /// The memory a change takes.
 pub(super) fn change_bytes(row: &Bytes, value: &Option<Bytes>) -> usize {
@@ -95,6 +96,8 @@ pub(super) struct Layers {
     active_bytes: usize,
     pub frozen: VecDeque<Arc<FrozenLayer>>,
     frozen_bytes: usize,
+    /// [`Layers::bytes`] for who has no lock.
+    told_bytes: Arc<AtomicUsize>,
     /// How many living views there are at each index.
     pub pins: BTreeMap<u64, usize>,
     /// Grows whenever the whole state is replaced; views of an older one are stale.
@@ -112,6 +115,7 @@ impl Layers {
             active_bytes: 0,
             frozen: VecDeque::new(),
             frozen_bytes: 0,
+            told_bytes: Arc::default(),
             pins: BTreeMap::new(),
             generation: 0,
             ready: true,
@@ -120,6 +124,15 @@ impl Layers {
 
     pub fn bytes(&self) -> usize {
         self.active_bytes + self.frozen_bytes
+    }
+
+    /// Always what [`Layers::bytes`] is, for who has no lock.
+    pub fn told_bytes(&self) -> Arc<AtomicUsize> {
+        self.told_bytes.clone()
+    }
+
+    fn tell_bytes(&self) {
+        self.told_bytes.store(self.bytes(), Ordering::Relaxed);
     }
 
     pub fn active_bytes(&self) -> usize {
@@ -137,6 +150,7 @@ impl Layers {
             }
         }
         self.applied = index;
+        self.tell_bytes();
     }
 
     /// Freezes the active layer. Does nothing when draining it would not bring the engine forward.
@@ -159,6 +173,7 @@ impl Layers {
         let layer = self.frozen.pop_front()?;
         self.frozen_bytes -= layer.bytes;
         self.drained = layer.end;
+        self.tell_bytes();
         Some(layer)
     }
 
@@ -171,6 +186,7 @@ impl Layers {
         self.applied = 0;
         self.drained = 0;
         self.generation += 1;
+        self.tell_bytes();
     }
 
     /// Puts a spilled layer in the place of the one with the same `end`, if that is still there.
@@ -178,6 +194,7 @@ impl Layers {
         if let Some(old) = self.frozen.iter_mut().find(|old| old.end == layer.end) {
             self.frozen_bytes = self.frozen_bytes - old.bytes + layer.bytes;
             *old = Arc::new(layer);
+            self.tell_bytes();
         }
     }
 

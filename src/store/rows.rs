@@ -18,10 +18,13 @@ pub enum StoreError {
     /// Bytes that this version cannot have written.
     #[error("store damaged: {0}")]
     Damaged(String),
-    /// Memory alone does not have it, or somebody stands in the way, and to wait was not allowed. The
-    /// one error that nothing is wrong with: who asked tries again and waits.
-    #[error("the store would have to wait")]
+    /// Memory alone does not have it, and to wait was not allowed. With the next one, an error that
+    /// nothing is wrong with: who asked tries again and waits.
+    #[error("the row is not in memory")]
     NotInMemory,
+    /// It would take long, or somebody else is at it, and to wait was not allowed.
+    #[error("the store would have to wait")]
+    WouldWait,
     /// The whole state is being replaced, or was replaced since this view was taken.
     #[error("the store is being replaced by a head")]
     Replaced,
@@ -109,6 +112,11 @@ pub trait RowsMut: Rows {
     /// Says which rows are about to be looked at, so that their places in memory are fetched beside
     /// each other instead of one after the other. Only a hint; changes nothing.
     fn expect(&mut self, _rows: &RowList) {}
+    /// Whether this may take long. Otherwise only little is to be done, all else is refused with
+    /// [`StoreError::WouldWait`].
+    fn may_wait(&self) -> bool {
+        true
+    }
     /// Forgets a whole space at once, in constant time: no row in it will be read or written again.
     /// The store frees the room later.
     fn retire_space(&mut self, space: u32);

@@ -92,6 +92,8 @@ pub(super) struct Shared {
     /// are set right when the layer goes. Changed only under a lock of `layers`.
     cache: Option<Cache<Bytes, Option<Bytes>, RowWeight>>,
     pub layers: RwLock<Layers>,
+    /// Memory that the layers take.
+    layers_bytes: Arc<AtomicUsize>,
     /// Locked before `layers`, never after.
     pub drainer: Mutex<Drainer>,
     pub entry_open: AtomicBool,
@@ -278,6 +280,8 @@ impl Store {
             Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
         });
         let batch_rows = AtomicUsize::new(options.drain_batch_rows);
+        let layers = Layers::new(applied);
+        let layers_bytes = layers.told_bytes();
         let shared = Shared {
             options,
             engine,
@@ -285,7 +289,8 @@ impl Store {
             trust_file,
             trust: Mutex::new(trust),
             cache,
-            layers: RwLock::new(Layers::new(applied)),
+            layers: RwLock::new(layers),
+            layers_bytes,
             drainer: Mutex::new(drainer),
             entry_open: AtomicBool::new(false),
             batch_rows,
@@ -308,13 +313,13 @@ impl Store {
         self.shared.floor()
     }
 
-    /// Memory taken by the layers, in bytes.
+    /// Memory taken by the layers, in bytes. Waits for nothing.
     pub fn layers_bytes(&self) -> usize {
-        self.shared.layers.read().bytes()
+        self.shared.layers_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether the layers take more memory than they should: the caller slows updates down until
-    /// draining has caught up.
+    /// draining has caught up. Waits for nothing.
     pub fn over_bound(&self) -> bool {
         self.layers_bytes() > self.shared.options.layers_bytes_max
     }
@@ -331,8 +336,9 @@ impl Store {
         self.open_entry(true)
     }
 
-    /// The same for who must not wait: what memory does not have, or another thread stands in the way
-    /// of, is [`StoreError::NotInMemory`].
+    /// The same for who must not wait, nor take long: what memory does not have is
+    /// [`StoreError::NotInMemory`], and what another thread stands in the way of, or long values make
+    /// long, is [`StoreError::WouldWait`].
     pub fn entry_in_memory(&self) -> entry::EntryRows {
         self.open_entry(false)
     }

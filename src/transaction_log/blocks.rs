@@ -7,6 +7,9 @@ use crate::disk::BLOCK_BYTES;
 
 const BLOCK: usize = BLOCK_BYTES as usize;
 
+/// Room up to this size is doubled when it grows.
+const DOUBLED_BYTES_MAX: usize = 1 << 20;
+
 /// Blocks in memory that is aligned like a block.
 #[derive(Default)]
 pub(super) struct Blocks {
@@ -81,7 +84,9 @@ impl Blocks {
     }
 
     fn grow(&mut self, length: usize) {
-        let mut room = vec![0; 2 * length + 2 * BLOCK];
+        // Large saves are rare, and the room for one is given back.
+        let spare = if length <= DOUBLED_BYTES_MAX { length } else { 0 };
+        let mut room = vec![0; length + spare + 2 * BLOCK];
         let first = room.as_ptr().align_offset(BLOCK);
         room[first..first + self.length].copy_from_slice(self.filled());
         (self.room, self.first) = (room, first);

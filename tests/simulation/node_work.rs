@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use arakoon::node::environment::{ApplyJob, HeadJob, ReadPurpose};
 use arakoon::node::heads::HeadFileError;
-use arakoon::node::{HeadName, Input, NodeMessage};
+use arakoon::node::{Attempt, HeadName, Input, NodeMessage};
 use arakoon::paxos::{Entry, Index, Save};
 use arakoon::store::StoreError;
 use arakoon::transaction_log::LogError;
@@ -189,15 +189,15 @@ impl World {
         let Some(process) = self.process(node) else { return };
         let new = entry.index > process.applier.applied().index;
         // A real node does this for some entries, and which ones must not matter.
-        let waiters = match entry.index.0.is_multiple_of(2) {
+        let attempt = match entry.index.0.is_multiple_of(2) {
             true => process.applier.apply_in_memory(&entry, waiters),
-            false => Ok(Some(waiters)),
+            false => Ok(Attempt::WouldWait(waiters)),
         };
-        let frozen = waiters.and_then(|waiters| match waiters {
-            Some(waiters) => {
+        let frozen = attempt.and_then(|attempt| match attempt {
+            Attempt::Applied => Ok(Vec::new()),
+            Attempt::WouldWait(waiters) | Attempt::NotInMemory(waiters) => {
                 process.applier.apply(ApplyJob { entries: vec![(entry.clone(), waiters)] })
             }
-            None => Ok(Vec::new()),
         });
         let frozen = match frozen {
             Ok(frozen) => frozen,

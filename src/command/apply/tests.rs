@@ -98,6 +98,38 @@ fn answers_each_item_and_reports_heads_and_deadlines() {
     assert_eq!((applied.stamp_ms, applied.earliest_deadline_ms), (1050, None));
 }
 
+#[test]
+fn only_simple_writes_are_light() {
+    let light = |line: &str| {
+        let mut batch = Batch::open(&batch(1, &[line])).unwrap();
+        is_light(&batch.next_item().unwrap().unwrap())
+    };
+    for line in ["SET a 1", "set a 1 PX 5 NX", "MSET a 1 b 2", "DEL a b", "INCRBY a 7", "SETNX a 1"]
+    {
+        assert!(light(line), "{line}");
+    }
+    // What a few bytes can make long, and what is none of a client's simple writes.
+    let heavy = [
+        "APPEND a 1",
+        "SETRANGE a 16000000 x",
+        "SETBIT a 99999999 1",
+        "SET a 1 GET",
+        "COPY a b",
+        "EXPIRE a 10",
+        "GETEX a",
+        "GET a",
+        "LCS a b",
+        "MULTI SET a 1;SET b 2",
+        "clock",
+        "head",
+        "set a",
+        "nosuch a",
+    ];
+    for line in heavy {
+        assert!(!light(line), "{line}");
+    }
+}
+
 /// More than are read together, among them what makes all that was expected wrong.
 #[test]
 fn an_entry_of_many_items_is_applied_in_order() {

@@ -113,6 +113,11 @@ impl<'a> Keyspace<'a> {
         rows.add(&[&prefix(space, TAG_KEY), key]);
     }
 
+    /// See [`RowsMut::may_wait`].
+    pub fn may_wait(&self) -> bool {
+        self.rows.may_wait()
+    }
+
     /// Says which rows the next items look at, see [`RowsMut::expect`].
     pub fn expect(&mut self, rows: &RowList) {
         self.rows.expect(rows);

@@ -161,7 +161,7 @@ fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
     assert_eq!(all(&store.read()), expected);
     // Who must not wait reads no file, whatever it looks for.
     let entry = store.entry_in_memory();
-    assert!(matches!(entry.get(&row(1, "row 0")), Err(StoreError::NotInMemory)));
+    assert!(matches!(entry.get(&row(1, "row 0")), Err(StoreError::WouldWait)));
     drop(entry);
     for (row, value) in &expected {
         assert_eq!(store.freeze().get(row).expect("reads").as_ref(), Some(value));

@@ -262,6 +262,7 @@ fn an_entry_in_memory_waits_for_nothing() {
     drain(&store);
     apply(&store, &["layer"]);
     let not_in_memory = |result| matches!(result, Err(StoreError::NotInMemory));
+    let would_wait = |result| matches!(result, Err(StoreError::WouldWait));
     let mut entry = store.entry_in_memory();
     assert_eq!(entry.get(&row(1, "layer")).expect("is in memory"), Some("2".into()));
     entry.put(row(1, "own"), "3".into());
@@ -270,7 +271,7 @@ fn an_entry_in_memory_waits_for_nothing() {
         assert!(not_in_memory(entry.get(&row(1, name)).map(drop)), "{name}");
         assert!(not_in_memory(entry.peek(&row(1, name), &mut |_| ())), "{name}");
     }
-    assert!(not_in_memory(entry.scan(&[], None, false, &mut |_, _| true)));
+    assert!(would_wait(entry.scan(&[], None, false, &mut |_, _| true)));
 
     // Others may read beside it while it reads, but not while it commits.
     let view = store.read();
@@ -287,6 +288,19 @@ fn an_entry_in_memory_waits_for_nothing() {
     // While somebody writes, it does not even read.
     let writer = store.shared.layers.write();
     let entry = store.entry_in_memory();
-    assert!(not_in_memory(entry.get(&row(1, "layer")).map(drop)));
-    drop(writer);
+    assert!(would_wait(entry.get(&row(1, "layer")).map(drop)));
+    drop((writer, entry));
+
+    // Long values are for who may take long, also those of the entry itself.
+    let long = Bytes::from(vec![0; 100 << 10]);
+    let mut entry = store.entry();
+    entry.put(row(1, "long"), long.clone());
+    entry.commit(4);
+    let mut entry = store.entry_in_memory();
+    entry.put(row(1, "own"), long);
+    for _ in 0..2 {
+        assert!(entry.get(&row(1, "long")).is_ok());
+    }
+    assert!(would_wait(entry.get(&row(1, "own")).map(drop)));
+    assert!(would_wait(entry.peek(&row(1, "long"), &mut |_| ())));
 }
