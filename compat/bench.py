@@ -7,6 +7,7 @@
     compat/bench --gap                      kill -9 of the master, 20 times
     compat/bench --follower all             with one follower down, slow, catching up
     compat/bench --keys 10000000            throughput, memory and start with many keys
+    compat/bench --background               p99.9 beside heads, draining, and expiry
     compat/bench --all                      all of these
     compat/bench --short                    a quick look, never a verdict
 
@@ -36,13 +37,14 @@ KILLS = 20
 
 def parse():
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="Without any of the first five: --redis.")
+        description=__doc__.splitlines()[0], epilog="Without any of the first six: --redis.")
     add = parser.add_argument
     add("--redis", action="store_true", help="all loads beside Redis")
     add("--etcd", action="store_true", help="beside three nodes of etcd")
     add("--gap", type=int, nargs="?", const=KILLS, metavar="TIMES", help=f"kill -9 of the master [{KILLS}]")
     add("--follower", choices=[*experiments.TROUBLES, "all"], help="one follower in trouble")
     add("--keys", type=int, nargs="?", const=MANY_KEYS, help=f"many keys [{MANY_KEYS}]")
+    add("--background", action="store_true", help="p99.9 beside heads, draining, and expiry")
     add("--all", action="store_true", help="all of these")
     add("--load", choices=[ArakoonBench.name, RedisBenchmark.name], default=ArakoonBench.name,
         help="load generator beside Redis")
@@ -59,11 +61,12 @@ def parse():
     add("--plot", type=Path, metavar="FILE.svg", help="draw the ratios")
     arguments = parser.parse_args()
     if arguments.all:
-        arguments.redis = arguments.etcd = True
+        arguments.redis = arguments.etcd = arguments.background = True
         arguments.gap = arguments.gap or KILLS
         arguments.follower = "all"
         arguments.keys = arguments.keys or MANY_KEYS
-    if not (arguments.etcd or arguments.gap or arguments.follower or arguments.keys):
+    others = arguments.gap or arguments.follower or arguments.keys or arguments.background
+    if not (arguments.etcd or others):
         arguments.redis = True
     if arguments.short:
         arguments.repetitions, arguments.seconds = 1, 2
@@ -116,6 +119,8 @@ def measure(arguments):
             results["follower"] = [experiments.with_follower(setting, it) for it in how]
         if arguments.keys:
             results["many_keys"] = experiments.many_keys(setting, arguments.keys)
+        if arguments.background:
+            results["background"] = experiments.beside_background(setting)
     return results
 
 

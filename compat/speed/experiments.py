@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from cluster import ask
+from speed.background import beside_work
 from speed.load import VALUE_BYTES, WORKLOADS, ArakoonBench, EtcdLoad, RedisBenchmark, Workload, measure
 from speed.processes import resident_bytes, settle
 from speed.servers import Arakoon, Etcd, Redis, stop_all
@@ -215,6 +216,10 @@ def catching_up(cluster, load, workload):
 
 
 TROUBLES = {"down": down, "slow": slow, "catching-up": catching_up}
+
+
+def beside_background(setting):
+    return beside_work(setting, all_pids, say)
 
 
 def many_keys(setting, keys):
