@@ -10,18 +10,20 @@ use super::environment::Input;
 use super::heads::HeadFileError;
 use super::runtime::{Common, ReadJob, timed};
 use crate::disk::Disk;
+use crate::paxos::Index;
 use crate::store::StoreError;
-use crate::transaction_log::{LogError, SegmentPreparer};
+use crate::transaction_log::{LogError, Reader, SegmentPreparer};
 
 /// How often free space is looked at: much less than a fast disk needs to write the reserve.
 const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// How long housekeeping and draining rest when there is nothing to do.
 const REST: Duration = Duration::from_millis(20);
-/// Between two batches draining rests as long as the last one took, and as many times as long as this
-/// while updates come and the layers are empty; not at all once they take half of their memory. So
-/// who comes in bursts finds the processors free, and who goes on is held to the engine's pace little
-/// by little.
-const DRAIN_RESTS_AMID_UPDATES: f64 = 6.0;
+/// Between two batches draining rests as long as the last one took, and so many times as long while
+/// updates come and little waits to be drained; not at all once much does. So who comes in bursts
+/// finds the processors free, and who goes on is held to the engine's pace little by little.
+const DRAIN_RESTS_AMID_UPDATES: f64 = 15.0;
+/// With so much log that the engine does not know draining is in a hurry: a restart replays it.
+const HASTY_LOG_BYTES: f64 = 768e6;
 /// One rest is no longer than this.
 const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
 /// How often what was applied is let go to the engine, even if it is little: a hot row goes there
@@ -53,8 +55,6 @@ pub(super) fn run_head(common: &Common) {
                     index = %head.name.index, bytes = head.size_bytes,
                     hash = head.name.short_hash(), "wrote a head"
                 );
-                // The log may go below it only if the store has it on disk as well.
-                common.store.freeze_for_drain();
                 common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
             }
             // A head from another node took the place of the state that this one was of.
@@ -72,13 +72,14 @@ pub(super) fn run_head(common: &Common) {
     }
 }
 
-pub(super) fn run_drain(common: &Common) {
+pub(super) fn run_drain(log: &Reader, common: &Common) {
     let mut synced_at = Instant::now();
     let mut frozen_at = Instant::now();
     let mut applied = common.store.applied();
     while !common.stopping.load(Ordering::SeqCst) {
         let synced_log = common.log_synced.load(Ordering::SeqCst);
-        if frozen_at.elapsed() >= FREEZE_EVERY {
+        // While a layer waits, what is new had better gather in one.
+        if frozen_at.elapsed() >= FREEZE_EVERY && !common.store.waits_to_drain() {
             frozen_at = Instant::now();
             common.store.freeze_for_drain();
         }
@@ -99,7 +100,8 @@ pub(super) fn run_drain(common: &Common) {
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
                 // What fills memory has to go, whoever waits meanwhile.
-                let haste = common.store.haste();
+                let log_bytes = log.bytes_since(Index(common.store.drained() + 1));
+                let haste = common.store.haste().max((log_bytes as f64 / HASTY_LOG_BYTES).min(1.0));
                 common.store.note_step(if haste < 1.0 { took.as_micros() as u64 } else { 0 });
                 let before = std::mem::replace(&mut applied, common.store.applied());
                 let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };

@@ -148,7 +148,7 @@ impl Node {
     /// The operating system has no thread for us.
     pub fn start(opened: OpenedNode, surroundings: Surroundings) -> std::io::Result<Node> {
         let OpenedNode { log, heads, store, applier, start } = opened;
-        let (reader, preparer) = (log.reader(), log.preparer());
+        let (reader, drained_log, preparer) = (log.reader(), log.reader(), log.preparer());
         let counts = applier.counts();
         let (inbox, fatal) = (Arc::<Inbox>::default(), surroundings.fatal);
         let log_synced = Arc::new(AtomicU64::new(start.recovered.last.0));
@@ -188,7 +188,7 @@ impl Node {
         let shared = common.clone();
         spawn("head", Box::new(move || chores::run_head(&shared)))?;
         let shared = common.clone();
-        spawn("drain", Box::new(move || chores::run_drain(&shared)))?;
+        spawn("drain", Box::new(move || chores::run_drain(&drained_log, &shared)))?;
         let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
         let reserve_bytes = surroundings.disk_reserve_bytes;
         spawn(

@@ -1,12 +1,12 @@
 //! Draining: moving frozen layers to the engine, and freeing the rows of retired spaces.
 //!
-//! One layer takes these steps, and a kill between any two of them leaves a state that opening
+//! Layers take these steps, one or, when several wait, some together, and a kill between any two of them leaves a state that opening
 //! brings to an entry boundary:
-//! 1. the journal gets the whole layer;
+//! 1. the journal gets all their rows;
 //! 2. batches of its rows, in order; the first also sets the draining row, the last also sets the
 //!    marker and removes the draining row;
 //! 3. the engine is flushed, because until then a kill may take back any suffix of the batches;
-//! 4. the journal is removed, and the layer is dropped.
+//! 4. the journal is removed, and the layers are dropped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const BATCH_US_MIN: u64 = 3_000;
 /// No batch is made smaller than this.
 const BATCH_ROWS_MIN: usize = 16;
 
+/// Layers that take no more than this are drained together; one alone may take more.
+const TOGETHER_BYTES_MAX: usize = 128 << 20;
+
 /// What a call of [`Store::drain_step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainProgress {
@@ -62,8 +65,10 @@ pub(super) struct Drainer {
 }
 
 struct Draining {
-    /// The layer's changes, ascending.
+    /// The changes of these layers, ascending.
     changes: Vec<Change>,
+    /// How many layers they are of.
+    layers: usize,
     /// The marker they lead to.
     end: u64,
     /// How many of them the engine has.
@@ -142,7 +147,7 @@ impl Store {
 impl Drainer {
     fn step(&mut self, shared: &Shared, synced_log: u64) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
-            return if self.start_layer(shared, synced_log)? || spill(shared)? {
+            return if self.start_layers(shared, synced_log)? || spill(shared)? {
                 Ok(DrainProgress::Worked)
             } else {
                 self.purge(shared)
@@ -155,29 +160,40 @@ impl Drainer {
         shared.engine.flush()?;
         shared.journal.remove()?;
         self.retired.extend(current.changes.iter().filter_map(|(row, _)| retired_space(row)));
-        // Freeing its rows takes long, so it is not done under the lock.
-        let layer = shared.layers.write().pop_oldest();
-        drop(layer);
+        // Freeing their rows takes long, so it is not done under the lock.
+        let mut layers = shared.layers.write();
+        let gone: Vec<_> = (0..current.layers).map_while(|_| layers.pop_oldest()).collect();
+        drop(layers);
+        drop(gone);
         Ok(DrainProgress::Drained(current.end))
     }
 
-    /// Journals the oldest layer, if it may be drained.
-    fn start_layer(&mut self, shared: &Shared, synced_log: u64) -> Result<bool, StoreError> {
-        let (layer, from) = {
+    /// Journals the oldest layers that may be drained, together: a row that is in several of them goes
+    /// to the engine once.
+    fn start_layers(&mut self, shared: &Shared, synced_log: u64) -> Result<bool, StoreError> {
+        let (layers, from) = {
             let layers = shared.layers.read();
-            let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
-            match layers.frozen.front() {
-                Some(layer) if layer.end <= synced_log.min(pinned) && layers.ready => {
-                    (layer.clone(), layers.drained)
-                }
-                _ => return Ok(false),
+            if !layers.ready {
+                return Ok(false);
             }
+            let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
+            let mut bytes = 0;
+            let together = layers.frozen.iter().take_while(|layer| {
+                let first = bytes == 0;
+                bytes += layer.bytes.max(1);
+                layer.end <= synced_log.min(pinned) && (first || bytes <= TOGETHER_BYTES_MAX)
+            });
+            (together.cloned().collect::<Vec<_>>(), layers.drained)
         };
-        assert!(from < layer.end, "a layer from {from} to {}", layer.end);
-        let changes: Vec<Change> =
-            layer.layer().scan(&[], None, false).collect::<Result<_, _>>()?;
-        shared.journal.write(&journal::encode(from, layer.end, &changes))?;
-        self.current = Some(Draining { changes, end: layer.end, done: 0 });
+        let Some(end) = layers.last().map(|layer| layer.end) else { return Ok(false) };
+        assert!(from < end, "layers from {from} to {end}");
+        let mut changes = Vec::new();
+        for layer in &layers {
+            let newer = layer.layer().scan(&[], None, false).collect::<Result<Vec<_>, _>>()?;
+            changes = if changes.is_empty() { newer } else { merged(changes, newer) };
+        }
+        shared.journal.write(&journal::encode(from, end, &changes))?;
+        self.current = Some(Draining { changes, layers: layers.len(), end, done: 0 });
         Ok(true)
     }
 
@@ -229,6 +245,22 @@ impl Draining {
     }
 }
 
+/// Both in order; where they name the same row, the newer one counts.
+fn merged(older: Vec<Change>, newer: Vec<Change>) -> Vec<Change> {
+    let mut all = Vec::with_capacity(older.len() + newer.len());
+    let mut older = older.into_iter().peekable();
+    for change in newer {
+        while let Some(before) = older.next_if(|before| before.0 <= change.0) {
+            if before.0 < change.0 {
+                all.push(before);
+            }
+        }
+        all.push(change);
+    }
+    all.extend(older);
+    all
+}
+
 /// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;
 /// whether there was one.
 fn spill(shared: &Shared) -> Result<bool, StoreError> {
@@ -252,4 +284,18 @@ fn spill(shared: &Shared) -> Result<bool, StoreError> {
     let changes = FrozenChanges::Spilled(spilled);
     shared.layers.write().replace(FrozenLayer { changes, end: layer.end, bytes });
     Ok(true)
+}
+
+#[test]
+fn the_newer_of_two_changes_of_a_row_counts() {
+    let changes = |rows: &[(&'static str, &'static str)]| -> Vec<Change> {
+        let value = |value: &'static str| (!value.is_empty()).then(|| Bytes::from(value));
+        rows.iter().map(|(row, it)| (Bytes::from(*row), value(it))).collect()
+    };
+    let older = changes(&[("a", "1"), ("b", "1"), ("d", ""), ("e", "1"), ("g", "1")]);
+    let newer = changes(&[("b", "2"), ("c", "2"), ("d", "2"), ("e", "")]);
+    let all = changes(&[("a", "1"), ("b", "2"), ("c", "2"), ("d", "2"), ("e", ""), ("g", "1")]);
+    assert_eq!(merged(older.clone(), newer.clone()), all);
+    assert_eq!(merged(Vec::new(), newer.clone()), newer);
+    assert_eq!(merged(older.clone(), Vec::new()), older);
 }

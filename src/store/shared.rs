@@ -324,6 +324,11 @@ impl Store {
         self.layers_bytes() > self.shared.options.layers_bytes_max
     }
 
+    /// Whether a layer is frozen that the engine does not have yet.
+    pub fn waits_to_drain(&self) -> bool {
+        !self.shared.layers.read().frozen.is_empty()
+    }
+
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the
     /// memory that they may take.
     pub fn haste(&self) -> f64 {

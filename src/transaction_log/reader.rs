@@ -39,6 +39,11 @@ impl Reader {
         self.index.read().position_at(index)
     }
 
+    /// Bytes of the records that hold the entries from `index` on, roughly.
+    pub fn bytes_since(&self, index: Index) -> u64 {
+        self.index.read().bytes_since(index)
+    }
+
     /// The entries from `from` to `to`, as many as fit `bytes_max` but at least one; none when the
     /// log ends before `from` or `to` is below it. All are of one state of the log, even if it is
     /// truncated meanwhile.

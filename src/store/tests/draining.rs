@@ -51,7 +51,8 @@ fn draining_passes_neither_the_synced_log_nor_a_living_view() {
 #[test]
 fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
     // Entry n writes the row "all" and one of its own, so a state shows which entries it holds.
-    let run = |kill_after: Option<usize>| {
+    // Its layers are drained one by one, or all together.
+    let run = |together: bool, kill_after: Option<usize>| {
         let remains = Remains::default();
         let (store, _) = remains.open();
         let mut states = vec![Model::new()];
@@ -67,16 +68,24 @@ fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
                 store.freeze_for_drain();
             }
             states.push(all(&store.read()));
-        }
-        while kill_after != Some(steps) && store.drain_step(u64::MAX).expect("drains").worked() {
-            steps += 1;
+            let drains = !together || number == 11;
+            while drains
+                && kill_after != Some(steps)
+                && store.drain_step(u64::MAX).expect("drains").worked()
+            {
+                steps += 1;
+            }
+            if kill_after == Some(steps) {
+                break;
+            }
         }
         (remains, states, steps)
     };
-    let (_, _, steps) = run(None);
-    assert!(steps >= 12, "only {steps} steps");
-    for kill_after in 0..=steps {
-        let (remains, states, _) = run(Some(kill_after));
+    let (one_by_one, together) = (run(false, None).2, run(true, None).2);
+    assert!(together >= 7 && one_by_one >= 12, "only {together} and {one_by_one} steps");
+    let kills = (0..=one_by_one).map(|kill| (false, kill));
+    for (all_together, kill_after) in kills.chain((0..=together).map(|kill| (true, kill))) {
+        let (remains, states, _) = run(all_together, Some(kill_after));
         for kept in 0..=remains.engine.unflushed() {
             let remains = remains.fork();
             remains.engine.lose_unflushed(kept);
