@@ -18,6 +18,8 @@ LOADS = [
 EXPIRING_KEYS = 1_000_000
 # For setting them, and so that the load runs when their time comes.
 EXPIRE_AFTER_S = 40
+# Their times are spread over so many ms: one after the other, not all at once.
+EXPIRY_MS = 20_000
 EXPIRY_SECONDS = 30
 PIPELINE = 1000
 
@@ -83,7 +85,8 @@ def set_expiring(address, at_ms):
     with connect(address) as connection:
         for first in range(0, EXPIRING_KEYS, PIPELINE):
             exchange(connection, [
-                command(b"SET", b"expiring:%d" % number, b"x" * 100, b"PXAT", b"%d" % at_ms)
+                command(b"SET", b"expiring:%d" % number, b"x" * 100, b"PXAT",
+                        b"%d" % (at_ms + number * EXPIRY_MS // EXPIRING_KEYS))
                 for number in range(first, first + PIPELINE)
             ])
 

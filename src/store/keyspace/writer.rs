@@ -214,13 +214,16 @@ impl<'a> Keyspace<'a> {
         let clock_ms = self.meta.clock_ms;
         let mut deleted = 0;
         for database in 0..DATABASES {
-            if self.meta.databases[database].earliest_ms > clock_ms {
+            let from_ms = self.meta.databases[database].earliest_ms;
+            if from_ms > clock_ms {
                 continue;
             }
             let mut expired: Vec<(u64, Bytes)> = Vec::new();
             let mut earliest_ms = u64::MAX;
             let space = self.meta.databases[database].space;
-            let first = prefix(space, TAG_DEADLINE);
+            // Not from the first row that ever was: the store steps over each that is gone, as long as
+            // its engine does not know that.
+            let first = deadline_row(space, from_ms, b"");
             let end = prefix(space, TAG_DEADLINE + 1);
             let mut damage = None;
             self.rows.scan(&first, Some(&end), false, &mut |row, _| {
