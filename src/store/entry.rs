@@ -12,6 +12,7 @@ use super::changes::{Changed, EntryChanges, Sought, hash_of};
 use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
+use super::passed::Passed;
 use super::rows::{RowList, Rows, RowsMut, StoreError};
 use super::shared::Shared;
 use super::view::{clamp, present};
@@ -27,6 +28,8 @@ pub struct EntryRows {
     may_wait: bool,
     /// Otherwise: how much it has looked at.
     seen_bytes: Cell<usize>,
+    passed: Passed,
+    retired: Vec<u32>,
 }
 
 /// An entry that may not take long looks at so many bytes of values; it may copy or free them all.
@@ -40,19 +43,23 @@ impl EntryRows {
             part: None,
             may_wait,
             seen_bytes: Cell::new(0),
+            passed: Passed::default(),
+            retired: Vec::new(),
         }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
     pub fn commit(mut self, index: u64) {
         let changes = self.take_changes(index);
-        self.commit_into(self.shared.layers.write(), index, changes);
+        let shared = self.shared.clone();
+        self.commit_into(shared.layers.write(), index, changes);
     }
 
     /// The same, unless somebody reads at this moment; then nothing has happened.
     pub fn try_commit(mut self, index: u64) -> bool {
         let changes = self.take_changes(index);
-        let layers = self.shared.layers.try_write();
+        let shared = self.shared.clone();
+        let layers = shared.layers.try_write();
         layers.map(|layers| self.commit_into(layers, index, changes)).is_some()
     }
 
@@ -66,13 +73,17 @@ impl EntryRows {
     }
 
     fn commit_into(
-        &self,
+        &mut self,
         mut layers: RwLockWriteGuard<'_, Layers>,
         index: u64,
         changes: Vec<Changed>,
     ) {
         assert!(layers.ready, "entry {index} applied while the state is being replaced");
         layers.commit(index, changes);
+        layers.passed.extend(std::mem::take(&mut self.passed));
+        for space in self.retired.drain(..) {
+            layers.passed.forget(space.to_be_bytes());
+        }
         if layers.active_bytes() >= self.shared.options.layer_bytes {
             layers.freeze();
         }
@@ -158,6 +169,10 @@ impl Rows for EntryRows {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
+        let first = match reverse {
+            true => first,
+            false => layers.passed.first(self.passed.first(first)),
+        };
         let maps = std::iter::once(LayerRef::Entry(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
         let visit = &mut present(visit);
@@ -169,6 +184,7 @@ impl Rows for EntryRows {
 impl RowsMut for EntryRows {
     fn put(&mut self, row: Bytes, value: Bytes) {
         assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
+        self.passed.check(&row);
         self.set(row, Some(value));
     }
 
@@ -189,8 +205,14 @@ impl RowsMut for EntryRows {
         }
     }
 
+    fn passed(&mut self, first: Bytes, last: Bytes) {
+        assert!(self.part.is_none(), "what is undone may come again");
+        self.passed.note(first, last);
+    }
+
     fn retire_space(&mut self, space: u32) {
         assert_ne!(space, super::LOCAL_SPACE, "the local space is not for retiring");
+        self.retired.push(space);
         self.set(retired(space), Some(Bytes::new()));
     }
 

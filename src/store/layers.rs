@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::changes::{Changed, Changes, EntryChanges, Sought};
 use super::engine::Change;
+use super::passed::Passed;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
 
@@ -98,6 +99,8 @@ pub(super) struct Layers {
     frozen_bytes: usize,
     /// [`Layers::bytes`] for who has no lock.
     told_bytes: Arc<AtomicUsize>,
+    /// What is empty for good at `applied`, but not for older views.
+    pub passed: Passed,
     /// How many living views there are at each index.
     pub pins: BTreeMap<u64, usize>,
     /// Grows whenever the whole state is replaced; views of an older one are stale.
@@ -116,6 +119,7 @@ impl Layers {
             frozen: VecDeque::new(),
             frozen_bytes: 0,
             told_bytes: Arc::default(),
+            passed: Passed::default(),
             pins: BTreeMap::new(),
             generation: 0,
             ready: true,
@@ -143,6 +147,9 @@ impl Layers {
     pub fn commit(&mut self, index: u64, changes: Vec<Changed>) {
         assert_eq!(index, self.applied + 1, "entry {index} applied over {}", self.applied);
         for changed in changes {
+            if changed.value.is_some() {
+                self.passed.check(&changed.row);
+            }
             let row_bytes = changed.row.len() + ROW_OVERHEAD_BYTES;
             self.active_bytes += row_bytes + value_bytes(&changed.value);
             if let Some(old_value_bytes) = self.active.insert(changed) {
@@ -183,6 +190,7 @@ impl Layers {
         self.active_bytes = 0;
         self.frozen.clear();
         self.frozen_bytes = 0;
+        self.passed.clear();
         self.applied = 0;
         self.drained = 0;
         self.generation += 1;

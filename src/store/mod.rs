@@ -32,6 +32,7 @@ pub mod keyspace;
 mod layers;
 mod local_rows;
 mod merge;
+mod passed;
 mod rebuild;
 pub mod rows;
 mod sealed;

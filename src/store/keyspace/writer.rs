@@ -221,8 +221,7 @@ impl<'a> Keyspace<'a> {
             let mut expired: Vec<(u64, Bytes)> = Vec::new();
             let mut earliest_ms = u64::MAX;
             let space = self.meta.databases[database].space;
-            // Not from the first row that ever was: the store steps over each that is gone, as long as
-            // its engine does not know that.
+            // Not from the first row that ever was: the store may have to step over those that are gone.
             let first = deadline_row(space, from_ms, b"");
             let end = prefix(space, TAG_DEADLINE + 1);
             let mut damage = None;
@@ -248,6 +247,11 @@ impl<'a> Keyspace<'a> {
                 let header = Header::decode(&row)?;
                 assert_eq!(header.deadline_ms, *deadline_ms, "the index and key {key:?} differ");
                 self.remove_gone(database, key, &header);
+            }
+            if let Some((deadline_ms, key)) = expired.last() {
+                // None comes again: what is set has a deadline after the clock, which never goes back.
+                let last = deadline_row(space, *deadline_ms, key);
+                self.rows.passed(Bytes::copy_from_slice(&prefix(space, TAG_DEADLINE)), last);
             }
             deleted += expired.len();
             self.meta.databases[database].earliest_ms = earliest_ms;

@@ -304,3 +304,35 @@ fn an_entry_in_memory_waits_for_nothing() {
     assert!(would_wait(entry.get(&row(1, "own")).map(drop)));
     assert!(would_wait(entry.peek(&row(1, "long"), &mut |_| ())));
 }
+
+#[test]
+fn entries_scan_from_behind_what_is_gone_for_good_and_views_do_not() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a", "b", "c", "d"]);
+    let from = |rows: &dyn Rows, name: &str| -> usize {
+        let mut found = 0;
+        let count = &mut |_: &[u8], _: &Bytes| {
+            found += 1;
+            true
+        };
+        rows.scan(&row(1, name), None, false, count).expect("scans");
+        found
+    };
+    // Rows that are there show that they are not looked at.
+    let mut entry = store.entry();
+    entry.passed(row(1, ""), row(1, "c"));
+    assert_eq!(from(&entry, "a"), 2);
+    drop(entry);
+    assert_eq!(from(&store.entry(), "a"), 4);
+    let mut entry = store.entry();
+    entry.passed(row(1, ""), row(1, "c"));
+    entry.commit(2);
+    assert_eq!(from(&store.entry(), "a"), 2);
+    assert_eq!(from(&store.entry(), "d"), 1);
+    assert_eq!(from(&store.read(), "a"), 4);
+
+    let mut entry = store.entry();
+    entry.retire_space(1);
+    entry.commit(3);
+    assert_eq!(from(&store.entry(), "a"), 4);
+}
