@@ -19,9 +19,6 @@ use super::table::{self, Kind};
 use crate::store::keyspace::{Allowance, Keyspace, ReadError};
 use crate::store::{RowList, RowsMut, StoreError};
 
-/// Expired keys that one clock item deletes at most: it must not hold up what stands behind it.
-pub const EXPIRED_PER_CLOCK_MAX: usize = 1000;
-
 /// Rows of removals that one clock item looks at at most: about a millisecond's work. All nodes must
 /// have the same number.
 pub const REMOVED_PER_CLOCK_MAX: usize = 250;
@@ -100,8 +97,9 @@ pub fn apply_batch(
             replies.push(match item {
                 Item::Command(call) => applying.command(&call)?,
                 Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
-                Item::Clock => {
-                    expired_keys += applying.keyspace.delete_expired(EXPIRED_PER_CLOCK_MAX)?;
+                Item::Clock { expired_keys_max } => {
+                    let limit = usize::from(expired_keys_max);
+                    expired_keys += applying.keyspace.delete_expired(limit)?;
                     applying.keyspace.go_on_removing(REMOVED_PER_CLOCK_MAX)?;
                     Reply::OK
                 }
@@ -146,7 +144,7 @@ impl Next {
                 Item::Transaction { calls, .. } => {
                     calls.iter().for_each(|call| self.add(call, keyspace));
                 }
-                Item::Clock | Item::Head => {}
+                Item::Clock { .. } | Item::Head => {}
             }
             self.items.push((batch.level(), item));
         }

@@ -9,6 +9,7 @@
 //!   3 clock:       nothing
 //!   4 head:        nothing
 //!   5 level:       level u8, then an item of one of the other kinds
+//!   6 short clock: expired_keys_max u16
 //! arguments:   number, then as many strings; the first is the command's name
 //! string:      number of bytes, then the bytes
 //! ```
@@ -33,6 +34,10 @@ const TRANSACTION: u8 = 2;
 const CLOCK: u8 = 3;
 const HEAD: u8 = 4;
 const LEVEL: u8 = 5;
+const SHORT_CLOCK: u8 = 6;
+
+/// Expired keys that a clock item deletes, unless it says fewer.
+pub const EXPIRED_PER_CLOCK_MAX: u16 = 1000;
 
 /// The highest level of items that this version applies. 2: SET with IFEQ, IFNE, IFDEQ, IFDNE. 3:
 /// see [`LEVEL_BOUNDED`].
@@ -74,8 +79,11 @@ pub enum Item {
         /// Run in order, nothing in between.
         calls: Vec<Call>,
     },
-    /// Advance the log's clock to the stamp and delete expired keys, a bounded number.
-    Clock,
+    /// Advance the log's clock to the stamp and delete expired keys.
+    Clock {
+        /// At most so many.
+        expired_keys_max: u16,
+    },
     /// Freeze the state after this entry and export it as a head.
     Head,
 }
@@ -131,9 +139,16 @@ pub fn encode_transaction<'a>(
     calls.for_each(|(db, args)| put_call(out, db, args));
 }
 
-/// Appends a clock item.
-pub fn encode_clock(out: &mut BytesMut) {
-    out.put_u8(CLOCK);
+/// Appends a clock item that deletes so many expired keys at most, and no more than
+/// [`EXPIRED_PER_CLOCK_MAX`].
+pub fn encode_clock(out: &mut BytesMut, expired_keys_max: u16) {
+    if expired_keys_max >= EXPIRED_PER_CLOCK_MAX {
+        // What the first version knows.
+        out.put_u8(CLOCK);
+    } else {
+        out.put_u8(SHORT_CLOCK);
+        out.put_u16(expired_keys_max);
+    }
 }
 
 /// Appends a head item.
@@ -256,7 +271,11 @@ impl Items {
                 let calls = self.many(|items| items.call())?;
                 Item::Transaction { watches, calls }
             }
-            CLOCK => Item::Clock,
+            CLOCK => Item::Clock { expired_keys_max: EXPIRED_PER_CLOCK_MAX },
+            SHORT_CLOCK => {
+                let said = u16::from_be_bytes([self.u8()?, self.u8()?]);
+                Item::Clock { expired_keys_max: said.min(EXPIRED_PER_CLOCK_MAX) }
+            }
             HEAD => Item::Head,
             other => return Err(BatchError::UnknownKind(other)),
         };
@@ -361,7 +380,7 @@ mod tests {
                     let calls = calls.iter().map(|call| (call.db, &call.args[..]));
                     encode_transaction(&mut out, watches, calls);
                 }
-                Item::Clock => encode_clock(&mut out),
+                Item::Clock { expired_keys_max } => encode_clock(&mut out, *expired_keys_max),
                 Item::Head => encode_head(&mut out),
             }
         }
@@ -384,7 +403,8 @@ mod tests {
             any_call().prop_map(Item::Command),
             (vec(watch, 0..4), vec(any_call(), 0..4))
                 .prop_map(|(watches, calls)| Item::Transaction { watches, calls }),
-            Just(Item::Clock),
+            Just(Item::Clock { expired_keys_max: EXPIRED_PER_CLOCK_MAX }),
+            (0..EXPIRED_PER_CLOCK_MAX).prop_map(|max| Item::Clock { expired_keys_max: max }),
             Just(Item::Head),
         ]
     }
@@ -431,10 +451,10 @@ mod tests {
         let item = |level: u8| {
             let mut out = BytesMut::new();
             out.put_slice(&[LEVEL, level]);
-            encode_clock(&mut out);
+            encode_clock(&mut out, 7);
             seal(0, 0, 1, &[out])
         };
-        assert_eq!(read(&item(LEVEL_MAX)), Ok(vec![Item::Clock]));
+        assert_eq!(read(&item(LEVEL_MAX)), Ok(vec![Item::Clock { expired_keys_max: 7 }]));
         let above = LEVEL_MAX + 1;
         assert_eq!(read(&item(above)), Err(BatchError::UnknownLevel(above)));
         assert_eq!(read(&seal(0, 0, 1, &[[LEVEL, 2, LEVEL]])), Err(BatchError::UnknownKind(LEVEL)));

@@ -2,21 +2,49 @@
 //! removals. Each does a bounded piece, so there may be thousands of them in a row.
 //!
 //! One at a time, and after each a rest of twice as long as it took. So whatever is slow, the disk or
-//! the applier, has two thirds of its time for others.
+//! the applier, has two thirds of its time for others. And since what is applied after it waits for
+//! it, one that took long to apply is followed by one that deletes fewer keys.
 
+use crate::command::batch::EXPIRED_PER_CLOCK_MAX;
 use crate::paxos::Index;
 
 /// Rests in parts of what the entry took.
 const REST_TIMES: u64 = 2;
 /// The longest rest: a disk that stood still once says nothing about the next time.
 const REST_US_MAX: u64 = 100_000;
+/// To apply one should take so long at most.
+const APPLY_US: u64 = 4_000;
+/// When keys have waited for long to be deleted, their memory counts more.
+const LATE_MS: u64 = 10_000;
+/// Then it may take so many times as long.
+const LATE_TIMES_MAX: u64 = 4;
+/// No entry deletes fewer keys: each has its own cost.
+const EXPIRED_KEYS_MIN: u16 = 50;
 
 /// The master's entries for the clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ClockEntries {
-    /// Proposed and not applied, and since when.
-    open: Option<(Index, u64)>,
+    /// Proposed and not applied.
+    open: Option<Open>,
     rests_until_us: u64,
+    expired_keys_max: u16,
+}
+
+#[derive(Debug)]
+struct Open {
+    index: Index,
+    since_us: u64,
+    /// When it was handed to the applier.
+    dispatched_us: Option<u64>,
+    /// How long the first of its keys had been expired.
+    late_ms: u64,
+}
+
+impl Default for ClockEntries {
+    fn default() -> Self {
+        let expired_keys_max = EXPIRED_PER_CLOCK_MAX;
+        ClockEntries { open: None, rests_until_us: 0, expired_keys_max }
+    }
 }
 
 impl ClockEntries {
@@ -25,18 +53,39 @@ impl ClockEntries {
         self.open.is_none() && now_us >= self.rests_until_us
     }
 
-    /// One was proposed.
-    pub fn proposed(&mut self, index: Index, now_us: u64) {
+    /// So many expired keys the next one is to delete at most.
+    pub fn expired_keys_max(&self) -> u16 {
+        self.expired_keys_max
+    }
+
+    /// One was proposed, `late_ms` after it was due.
+    pub fn proposed(&mut self, index: Index, late_ms: u64, now_us: u64) {
         assert!(self.open.is_none(), "two entries for the clock at once");
-        self.open = Some((index, now_us));
+        self.open = Some(Open { index, since_us: now_us, dispatched_us: None, late_ms });
+    }
+
+    /// Everything up to `index` is on its way to the applier.
+    pub fn dispatched(&mut self, index: Index, now_us: u64) {
+        let open = self.open.as_mut().filter(|open| open.index <= index);
+        if let Some(open) = open {
+            open.dispatched_us.get_or_insert(now_us);
+        }
     }
 
     /// Everything up to `index` is applied.
     pub fn applied(&mut self, index: Index, now_us: u64) {
-        if let Some((_, since_us)) = self.open.take_if(|(open, _)| *open <= index) {
-            let took_us = now_us.saturating_sub(since_us);
-            self.rests_until_us = now_us + (REST_TIMES * took_us).min(REST_US_MAX);
+        let Some(open) = self.open.take_if(|open| open.index <= index) else { return };
+        let took_us = now_us.saturating_sub(open.since_us);
+        self.rests_until_us = now_us + (REST_TIMES * took_us).min(REST_US_MAX);
+        let apply_us = now_us.saturating_sub(open.dispatched_us.unwrap_or(open.since_us));
+        let may_take_us = APPLY_US * (1 + open.late_ms / LATE_MS).min(LATE_TIMES_MAX);
+        let keys = self.expired_keys_max;
+        self.expired_keys_max = match apply_us {
+            us if us > may_take_us => keys / 2,
+            us if us < may_take_us / 2 => keys + keys / 4,
+            _ => keys,
         }
+        .clamp(EXPIRED_KEYS_MIN, EXPIRED_PER_CLOCK_MAX);
     }
 
     /// One is on its way.
@@ -63,7 +112,7 @@ mod tests {
     fn a_slow_entry_is_followed_by_a_longer_rest() {
         let mut entries = ClockEntries::default();
         assert!(entries.may_propose(0));
-        entries.proposed(Index(7), 1000);
+        entries.proposed(Index(7), 0, 1000);
         assert!(!entries.may_propose(2_000_000));
         entries.applied(Index(6), 3000);
         assert!(entries.is_open());
@@ -71,10 +120,43 @@ mod tests {
         assert!(!entries.may_propose(9_999) && entries.rests(9_999));
         assert!(entries.may_propose(10_000));
 
-        entries.proposed(Index(9), 10_000);
+        entries.proposed(Index(9), 0, 10_000);
         entries.applied(Index(9), 5_010_000);
         assert!(entries.may_propose(5_010_000 + REST_US_MAX));
         entries.lead_ended();
         assert!(entries.may_propose(0));
+    }
+
+    /// Proposes one that took `apply_us` to apply, after a second for disk and network; how many keys
+    /// the next one may delete.
+    fn next_max(entries: &mut ClockEntries, apply_us: u64, late_ms: u64) -> u16 {
+        let began_us = entries.rests_until_us;
+        entries.proposed(Index(1), late_ms, began_us);
+        entries.dispatched(Index(0), began_us + 1);
+        entries.dispatched(Index(1), began_us + 1_000_000);
+        entries.dispatched(Index(2), began_us + 1_000_001);
+        entries.applied(Index(2), began_us + 1_000_000 + apply_us);
+        entries.expired_keys_max()
+    }
+
+    #[test]
+    fn what_was_slow_to_apply_deletes_less_the_next_time() {
+        let mut entries = ClockEntries::default();
+        assert_eq!(entries.expired_keys_max(), 1000);
+        assert_eq!(next_max(&mut entries, 100, 0), 1000);
+        assert_eq!(next_max(&mut entries, 4_001, 0), 500);
+        assert_eq!(next_max(&mut entries, 2_000, 0), 500);
+        assert_eq!(next_max(&mut entries, 100_000, 0), 250);
+        // Later it may take longer, but not for ever.
+        assert_eq!(next_max(&mut entries, 15_000, 30_000), 250);
+        assert_eq!(next_max(&mut entries, 17_000, 3_000_000), 125);
+        for _ in 0..10 {
+            next_max(&mut entries, 100_000, 0);
+        }
+        assert_eq!(entries.expired_keys_max(), EXPIRED_KEYS_MIN);
+        for _ in 0..20 {
+            next_max(&mut entries, 100, 0);
+        }
+        assert_eq!(entries.expired_keys_max(), 1000);
     }
 }

@@ -535,10 +535,11 @@ impl Driver {
     fn propose_own(&mut self, environment: &mut dyn Environment) {
         let mut items = BytesMut::new();
         let mut asks_for_head = false;
-        let due = self.applied.earliest_deadline_ms.is_some_and(|at| at <= self.stamp_ms());
-        if due && self.clock_entries.may_propose(self.now_us) {
-            batch::encode_clock(&mut items);
-            self.clock_entries.proposed(self.replica.last().index.next(), self.now_us);
+        let late_ms =
+            self.applied.earliest_deadline_ms.and_then(|at| self.stamp_ms().checked_sub(at));
+        if let Some(late_ms) = late_ms.filter(|_| self.clock_entries.may_propose(self.now_us)) {
+            batch::encode_clock(&mut items, self.clock_entries.expired_keys_max());
+            self.clock_entries.proposed(self.replica.last().index.next(), late_ms, self.now_us);
         } else if self.heads.due() {
             batch::encode_head(&mut items);
             asks_for_head = true;
@@ -617,6 +618,7 @@ impl Driver {
             .collect();
         let Some((last, _)) = job.last() else { return };
         self.dispatched = last.index;
+        self.clock_entries.dispatched(last.index, self.now_us);
         let bytes = job.iter().map(|(entry, _)| entry.value.size_bytes()).sum();
         self.heads.logged(bytes as u64);
         self.dispatched_bytes.push_back((last.index, bytes));

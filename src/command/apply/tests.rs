@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::batch::{
-    encode_clock, encode_command, encode_head, encode_level, encode_transaction, seal,
+    EXPIRED_PER_CLOCK_MAX, encode_clock, encode_command, encode_head, encode_level,
+    encode_transaction, seal,
 };
 use crate::store::Rows;
 use crate::store::keyspace::Version;
@@ -67,7 +68,8 @@ fn batch(stamp_ms: u64, lines: &[&str]) -> Bytes {
     let mut items = BytesMut::new();
     for line in lines {
         match *line {
-            "clock" => encode_clock(&mut items),
+            "clock" => encode_clock(&mut items, EXPIRED_PER_CLOCK_MAX),
+            "short clock" => encode_clock(&mut items, 1),
             "head" => encode_head(&mut items),
             line => match line.strip_prefix("MULTI ") {
                 Some(lines) => {
@@ -218,6 +220,7 @@ fn any_line() -> impl Strategy<Value = String> {
         key.prop_map(|key| format!("SET {key} 1 IFNE 2 GET")),
         Just("FLUSHALL".to_owned()),
         Just("clock".to_owned()),
+        Just("short clock".to_owned()),
     ]
 }
 
@@ -269,7 +272,7 @@ proptest! {
         for (index, (lines, pause_ms)) in batches.iter().enumerate() {
             stamp_ms += pause_ms;
             let lines: Vec<&str> =
-                lines.iter().map(String::as_str).filter(|line| *line != "clock").collect();
+                lines.iter().map(String::as_str).filter(|line| !line.ends_with("clock")).collect();
             let index = index as u64 * 2 + 1;
             apply_batch(index, &batch(stamp_ms, &["clock"]), &mut eager, Replies::Wanted).unwrap();
             let first = apply_batch(index + 1, &batch(stamp_ms, &lines), &mut eager, Replies::Wanted).unwrap();

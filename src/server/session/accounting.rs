@@ -312,7 +312,7 @@ impl Session {
             let calls = match item {
                 Item::Command(call) => vec![call],
                 Item::Transaction { calls, .. } => calls,
-                Item::Clock | Item::Head => continue,
+                Item::Clock { .. } | Item::Head => continue,
             };
             for call in calls.into_iter().take(left) {
                 left -= 1;

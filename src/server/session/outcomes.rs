@@ -90,7 +90,7 @@ impl Session {
             let call = match &item {
                 Item::Command(call) => Some(call),
                 Item::Transaction { calls, .. } => calls.iter().find(|call| has_key(&call.args)),
-                Item::Clock | Item::Head => None,
+                Item::Clock { .. } | Item::Head => None,
             };
             let key = call.and_then(|call| first_key(&call.args));
             self.send(&self.refuse(refusal, key), out);

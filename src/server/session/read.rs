@@ -176,7 +176,7 @@ impl Session {
             return Err(NoResult::Refused(Refusal::TryAgain(reason)));
         }
         self.retry = Some(Retry { now_ms, attempts: attempts + 1, refusal: None });
-        batch::encode_clock(&mut self.items);
+        batch::encode_clock(&mut self.items, batch::EXPIRED_PER_CLOCK_MAX);
         self.count += 1;
         self.gathered.push(Gathered::Clock);
         Err(NoResult::Again)

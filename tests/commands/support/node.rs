@@ -160,7 +160,7 @@ impl OneNode {
     /// Applies a clock item, as the master does when one is due.
     pub fn propose_clock(&self) {
         let mut items = BytesMut::new();
-        batch::encode_clock(&mut items);
+        batch::encode_clock(&mut items, batch::EXPIRED_PER_CLOCK_MAX);
         let submission = Submission { items: items.freeze(), count: 1, charge: 0 };
         // Refused when the test says so; then no clock advances.
         let _ = self.propose(submission);
