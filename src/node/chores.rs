@@ -23,12 +23,19 @@ const REST: Duration = Duration::from_millis(20);
 /// finds the processors free, and who goes on is held to the engine's pace little by little.
 const DRAIN_RESTS_AMID_UPDATES: f64 = 15.0;
 /// With so much log that the engine does not know draining is in a hurry: a restart replays it.
-const HASTY_LOG_BYTES: f64 = 768e6;
+const HASTY_LOG_BYTES: f64 = 1.2e9;
 /// One rest is no longer than this.
 const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
-/// How often what was applied is let go to the engine, even if it is little: a hot row goes there
-/// once in this time, and a restart replays about as much.
-const FREEZE_EVERY: Duration = Duration::from_secs(30);
+/// Draining begins when layers take so many times the memory of one that is full,
+const DRAIN_LAYERS: f64 = 1.5;
+/// or after about so much log: a hot row goes to the engine once in that, and a restart replays it,
+const DRAIN_LOG_BYTES: f64 = 512e6;
+/// or so long after it ended,
+const DRAIN_AFTER_BUSY: Duration = Duration::from_secs(300);
+/// or so long, and nobody updates anything.
+const DRAIN_AFTER_QUIET: Duration = Duration::from_secs(30);
+/// Nobody does if nothing was applied for so long.
+const QUIET: Duration = Duration::from_secs(1);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
@@ -74,15 +81,33 @@ pub(super) fn run_head(common: &Common) {
 
 pub(super) fn run_drain(log: &Reader, common: &Common) {
     let mut synced_at = Instant::now();
-    let mut frozen_at = Instant::now();
+    let mut drained_at = Instant::now();
+    let mut drain_log_bytes = some_log();
+    let mut drains = false;
     let mut applied = common.store.applied();
+    let mut applied_at = Instant::now();
     while !common.stopping.load(Ordering::SeqCst) {
         let synced_log = common.log_synced.load(Ordering::SeqCst);
-        // While a layer waits, what is new had better gather in one.
-        if frozen_at.elapsed() >= FREEZE_EVERY && !common.store.waits_to_drain() {
-            frozen_at = Instant::now();
-            common.store.freeze_for_drain();
+        let log_bytes = log.bytes_since(Index(common.store.drained() + 1)) as f64;
+        let before = std::mem::replace(&mut applied, common.store.applied());
+        let is_busy = applied > before;
+        if is_busy {
+            applied_at = Instant::now();
         }
+        if !drains {
+            let quiet = applied_at.elapsed() >= QUIET;
+            let due = log_bytes >= drain_log_bytes || is_due(drained_at.elapsed(), quiet);
+            if due {
+                common.store.freeze_for_drain();
+            }
+            drains = due || common.store.filled_layers() >= DRAIN_LAYERS;
+        } else if !common.store.waits_to_drain() {
+            // What came meanwhile had better gather.
+            drains = false;
+            drained_at = Instant::now();
+            drain_log_bytes = some_log();
+        }
+        let synced_log = if drains { synced_log } else { 0 };
         let began = Instant::now();
         let drained = timed("a step of draining", || common.store.drain_step(synced_log));
         let took = began.elapsed();
@@ -100,11 +125,9 @@ pub(super) fn run_drain(log: &Reader, common: &Common) {
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
                 // What fills memory has to go, whoever waits meanwhile.
-                let log_bytes = log.bytes_since(Index(common.store.drained() + 1));
-                let haste = common.store.haste().max((log_bytes as f64 / HASTY_LOG_BYTES).min(1.0));
+                let haste = common.store.haste().max((log_bytes / HASTY_LOG_BYTES).min(1.0));
                 common.store.note_step(if haste < 1.0 { took.as_micros() as u64 } else { 0 });
-                let before = std::mem::replace(&mut applied, common.store.applied());
-                let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
+                let rests = if is_busy { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
                 let rest = took.mul_f64(rests * (1.0 - haste));
                 if !rest.is_zero() {
                     thread::sleep(rest.min(DRAIN_REST_MAX));
@@ -114,6 +137,15 @@ pub(super) fn run_drain(log: &Reader, common: &Common) {
             Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
         }
     }
+}
+
+fn is_due(since_the_last: Duration, quiet: bool) -> bool {
+    since_the_last >= if quiet { DRAIN_AFTER_QUIET } else { DRAIN_AFTER_BUSY }
+}
+
+/// Not the same on all nodes, so that they do not drain at the same time.
+fn some_log() -> f64 {
+    DRAIN_LOG_BYTES * (0.75 + fastrand::f64() / 2.0)
 }
 
 pub(super) fn run_housekeeping(
@@ -154,5 +186,17 @@ pub(super) fn run_housekeeping(
             }
         }
         thread::sleep(REST);
+    }
+}
+
+#[test]
+fn what_is_little_waits_longer_while_updates_come() {
+    assert!(!is_due(DRAIN_AFTER_QUIET / 2, true));
+    assert!(is_due(DRAIN_AFTER_QUIET, true));
+    assert!(!is_due(DRAIN_AFTER_QUIET, false));
+    assert!(is_due(DRAIN_AFTER_BUSY, false));
+    for _ in 0..100 {
+        // Draining that begins with so much log must not be in haste.
+        assert!((0.3..0.6).contains(&(some_log() / HASTY_LOG_BYTES)));
     }
 }

@@ -35,6 +35,9 @@ const BATCH_US_MIN: u64 = 3_000;
 /// No batch is made smaller than this.
 const BATCH_ROWS_MIN: usize = 16;
 
+/// So many drained rows go to the row cache under one lock, so that nobody who applies waits for it.
+const REMEMBERED_AT_ONCE: usize = 16;
+
 /// Layers that take no more than this are drained together; one alone may take more.
 const TOGETHER_BYTES_MAX: usize = 128 << 20;
 
@@ -235,11 +238,12 @@ impl Draining {
         shared.engine.apply(&batch)?;
         // These rows are as hot as they were. Until the layer is gone it hides what the cache says
         // of them; a newer layer goes on doing so.
-        let layers = shared.layers.read();
-        for (row, value) in &self.changes[self.done..done] {
-            shared.remember(row.clone(), value.clone());
+        for rows in self.changes[self.done..done].chunks(REMEMBERED_AT_ONCE) {
+            let _layers = shared.layers.read();
+            for (row, value) in rows {
+                shared.remember(row.clone(), value.clone());
+            }
         }
-        drop(layers);
         self.done = done;
         Ok(complete)
     }

@@ -329,6 +329,11 @@ impl Store {
         !self.shared.layers.read().frozen.is_empty()
     }
 
+    /// The layers' memory in parts of that of one that is full.
+    pub fn filled_layers(&self) -> f64 {
+        self.layers_bytes() as f64 / self.shared.options.layer_bytes.max(1) as f64
+    }
+
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the
     /// memory that they may take.
     pub fn haste(&self) -> f64 {
