@@ -87,6 +87,11 @@ impl Applier {
         self.applied
     }
 
+    /// An entry that deleted expired keys took so long.
+    pub fn note_expiry(&mut self, us: u64) {
+        self.applied.expiry_us += us;
+    }
+
     /// Checks a fetched head and replaces the store's state by it. `None`: it is damaged, or the
     /// store is further already.
     pub fn install(
@@ -106,6 +111,7 @@ impl Applier {
             stamp_ms: meta.clock_ms,
             earliest_deadline_ms: meta.earliest_deadline_ms(),
             expired_keys: self.applied.expired_keys,
+            expiry_us: self.applied.expiry_us,
             changes: self.applied.changes,
         };
         heads.note_saved(self.applied.changes);
@@ -218,6 +224,7 @@ impl Applier {
             stamp_ms: done.stamp_ms,
             earliest_deadline_ms: done.earliest_deadline_ms,
             expired_keys: self.applied.expired_keys + done.expired_keys as u64,
+            expiry_us: self.applied.expiry_us,
             changes: self.applied.changes + done.changes,
         };
         self.counts.expired_keys.store(self.applied.expired_keys, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -128,7 +129,11 @@ fn apply(applier: &mut Applier, job: ApplyJob, common: &Common) -> Result<(), St
     for (entry, waiters) in job.entries {
         let unhurried = waiters.is_empty();
         let one = ApplyJob { entries: vec![(entry, waiters)] };
+        let (began, before) = (Instant::now(), applier.applied());
         let applied = timed("applying", || applier.apply(one));
+        if applier.applied().expired_keys > before.expired_keys {
+            applier.note_expiry(began.elapsed().as_micros() as u64);
+        }
         for frozen in applied.map_err(|error| error.to_string())? {
             // One that waits would keep its layers in memory, and be thrown away unread.
             common.frozen.replace(frozen);

@@ -28,8 +28,10 @@ const HASTY_LOG_BYTES: f64 = 1.2e9;
 const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
 /// Draining begins when layers take so many times the memory of one that is full,
 const DRAIN_LAYERS: f64 = 1.5;
+/// or so many are frozen, which whoever looks for a row looks through,
+const DRAIN_FROZEN: usize = 4;
 /// or after about so much log: a hot row goes to the engine once in that, and a restart replays it,
-const DRAIN_LOG_BYTES: f64 = 512e6;
+const DRAIN_LOG_BYTES: f64 = 400e6;
 /// or so long after it ended,
 const DRAIN_AFTER_BUSY: Duration = Duration::from_secs(300);
 /// or so long, and nobody updates anything.
@@ -100,8 +102,10 @@ pub(super) fn run_drain(log: &Reader, common: &Common) {
             if due {
                 common.store.freeze_for_drain();
             }
-            drains = due || common.store.filled_layers() >= DRAIN_LAYERS;
-        } else if !common.store.waits_to_drain() {
+            drains = due
+                || common.store.frozen_layers() >= DRAIN_FROZEN
+                || common.store.filled_layers() >= DRAIN_LAYERS;
+        } else if common.store.frozen_layers() == 0 {
             // What came meanwhile had better gather.
             drains = false;
             drained_at = Instant::now();
@@ -116,6 +120,7 @@ pub(super) fn run_drain(log: &Reader, common: &Common) {
                 synced_at = Instant::now();
                 if common.store.drained() > common.store.synced() {
                     timed("the store's sync", || common.store.sync())?;
+                    common.saving.collapse_again();
                 }
             }
             Ok(progress)
@@ -197,6 +202,6 @@ fn what_is_little_waits_longer_while_updates_come() {
     assert!(is_due(DRAIN_AFTER_BUSY, false));
     for _ in 0..100 {
         // Draining that begins with so much log must not be in haste.
-        assert!((0.3..0.6).contains(&(some_log() / HASTY_LOG_BYTES)));
+        assert!((0.2..0.5).contains(&(some_log() / HASTY_LOG_BYTES)));
     }
 }

@@ -5,6 +5,7 @@
 //! the applier, has two thirds of its time for others. And since what is applied after it waits for
 //! it, one that took long to apply is followed by one that deletes fewer keys.
 
+use super::environment::Applied;
 use crate::command::batch::EXPIRED_PER_CLOCK_MAX;
 use crate::paxos::Index;
 
@@ -34,10 +35,10 @@ pub(super) struct ClockEntries {
 struct Open {
     index: Index,
     since_us: u64,
-    /// When it was handed to the applier.
-    dispatched_us: Option<u64>,
     /// How long the first of its keys had been expired.
     late_ms: u64,
+    /// [`Applied::expiry_us`] when it was proposed.
+    expiry_us: u64,
 }
 
 impl Default for ClockEntries {
@@ -59,28 +60,23 @@ impl ClockEntries {
     }
 
     /// One was proposed, `late_ms` after it was due.
-    pub fn proposed(&mut self, index: Index, late_ms: u64, now_us: u64) {
+    pub fn proposed(&mut self, index: Index, late_ms: u64, applied: &Applied, now_us: u64) {
         assert!(self.open.is_none(), "two entries for the clock at once");
-        self.open = Some(Open { index, since_us: now_us, dispatched_us: None, late_ms });
+        let expiry_us = applied.expiry_us;
+        self.open = Some(Open { index, since_us: now_us, late_ms, expiry_us });
     }
 
-    /// Everything up to `index` is on its way to the applier.
-    pub fn dispatched(&mut self, index: Index, now_us: u64) {
-        let open = self.open.as_mut().filter(|open| open.index <= index);
-        if let Some(open) = open {
-            open.dispatched_us.get_or_insert(now_us);
-        }
-    }
-
-    /// Everything up to `index` is applied.
-    pub fn applied(&mut self, index: Index, now_us: u64) {
-        let Some(open) = self.open.take_if(|open| open.index <= index) else { return };
+    /// So much is applied.
+    pub fn applied(&mut self, applied: &Applied, now_us: u64) {
+        let Some(open) = self.open.take_if(|open| open.index <= applied.index) else { return };
         let took_us = now_us.saturating_sub(open.since_us);
         self.rests_until_us = now_us + (REST_TIMES * took_us).min(REST_US_MAX);
-        let apply_us = now_us.saturating_sub(open.dispatched_us.unwrap_or(open.since_us));
         let may_take_us = APPLY_US * (1 + open.late_ms / LATE_MS).min(LATE_TIMES_MAX);
         let keys = self.expired_keys_max;
-        self.expired_keys_max = match apply_us {
+        // The applying alone: an entry that had to wait for others before it would be no quicker with
+        // fewer keys.
+        self.expired_keys_max = match applied.expiry_us - open.expiry_us {
+            0 => keys,
             us if us > may_take_us => keys / 2,
             us if us < may_take_us / 2 => keys + keys / 4,
             _ => keys,
@@ -108,34 +104,35 @@ impl ClockEntries {
 mod tests {
     use super::*;
 
+    fn applied(index: u64, expiry_us: u64) -> Applied {
+        Applied { index: Index(index), expiry_us, ..Applied::default() }
+    }
+
     #[test]
     fn a_slow_entry_is_followed_by_a_longer_rest() {
         let mut entries = ClockEntries::default();
         assert!(entries.may_propose(0));
-        entries.proposed(Index(7), 0, 1000);
+        entries.proposed(Index(7), 0, &applied(6, 0), 1000);
         assert!(!entries.may_propose(2_000_000));
-        entries.applied(Index(6), 3000);
+        entries.applied(&applied(6, 0), 3000);
         assert!(entries.is_open());
-        entries.applied(Index(7), 4000);
+        entries.applied(&applied(7, 0), 4000);
         assert!(!entries.may_propose(9_999) && entries.rests(9_999));
         assert!(entries.may_propose(10_000));
 
-        entries.proposed(Index(9), 0, 10_000);
-        entries.applied(Index(9), 5_010_000);
+        entries.proposed(Index(9), 0, &applied(8, 0), 10_000);
+        entries.applied(&applied(9, 0), 5_010_000);
         assert!(entries.may_propose(5_010_000 + REST_US_MAX));
         entries.lead_ended();
         assert!(entries.may_propose(0));
     }
 
-    /// Proposes one that took `apply_us` to apply, after a second for disk and network; how many keys
-    /// the next one may delete.
+    /// Proposes one that took `apply_us` to apply; how many keys the next one may delete.
     fn next_max(entries: &mut ClockEntries, apply_us: u64, late_ms: u64) -> u16 {
         let began_us = entries.rests_until_us;
-        entries.proposed(Index(1), late_ms, began_us);
-        entries.dispatched(Index(0), began_us + 1);
-        entries.dispatched(Index(1), began_us + 1_000_000);
-        entries.dispatched(Index(2), began_us + 1_000_001);
-        entries.applied(Index(2), began_us + 1_000_000 + apply_us);
+        entries.proposed(Index(1), late_ms, &applied(0, 5000), began_us);
+        // It waited for a second, which says nothing.
+        entries.applied(&applied(2, 5000 + apply_us), began_us + 1_000_000);
         entries.expired_keys_max()
     }
 
@@ -154,6 +151,8 @@ mod tests {
             next_max(&mut entries, 100_000, 0);
         }
         assert_eq!(entries.expired_keys_max(), EXPIRED_KEYS_MIN);
+        // One that deleted nothing says nothing either.
+        assert_eq!(next_max(&mut entries, 0, 0), EXPIRED_KEYS_MIN);
         for _ in 0..20 {
             next_max(&mut entries, 100, 0);
         }

@@ -377,7 +377,7 @@ impl Driver {
         self.clock.at_least(applied.stamp_ms, self.now_us);
         while self.dispatched_bytes.pop_front_if(|(last, _)| *last <= applied.index).is_some() {}
         self.proposals.applied(applied.index);
-        self.clock_entries.applied(applied.index, self.now_us);
+        self.clock_entries.applied(&applied, self.now_us);
     }
 
     /// Carries out what the replica wants, until it wants nothing more.
@@ -539,7 +539,8 @@ impl Driver {
             self.applied.earliest_deadline_ms.and_then(|at| self.stamp_ms().checked_sub(at));
         if let Some(late_ms) = late_ms.filter(|_| self.clock_entries.may_propose(self.now_us)) {
             batch::encode_clock(&mut items, self.clock_entries.expired_keys_max());
-            self.clock_entries.proposed(self.replica.last().index.next(), late_ms, self.now_us);
+            let index = self.replica.last().index.next();
+            self.clock_entries.proposed(index, late_ms, &self.applied, self.now_us);
         } else if self.heads.due() {
             batch::encode_head(&mut items);
             asks_for_head = true;
@@ -618,7 +619,6 @@ impl Driver {
             .collect();
         let Some((last, _)) = job.last() else { return };
         self.dispatched = last.index;
-        self.clock_entries.dispatched(last.index, self.now_us);
         let bytes = job.iter().map(|(entry, _)| entry.value.size_bytes()).sum();
         self.heads.logged(bytes as u64);
         self.dispatched_bytes.push_back((last.index, bytes));

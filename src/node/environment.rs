@@ -189,6 +189,8 @@ pub struct Applied {
     pub earliest_deadline_ms: Option<u64>,
     /// Keys deleted since the node began because their deadline had passed.
     pub expired_keys: u64,
+    /// How long the entries took that deleted them, in microseconds.
+    pub expiry_us: u64,
     /// Changes made to keys otherwise since the node began.
     pub changes: u64,
 }

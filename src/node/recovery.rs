@@ -144,6 +144,7 @@ pub fn open(
         stamp_ms: meta.clock_ms,
         earliest_deadline_ms: meta.earliest_deadline_ms(),
         expired_keys: 0,
+        expiry_us: 0,
         changes: 0,
     };
     let chosen = found.chosen.max(applied.index);

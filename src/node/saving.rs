@@ -51,6 +51,8 @@ pub(super) struct Saving {
     inbox: Arc<Inbox>,
     fatal: Fatal,
     keep_bytes: u64,
+    /// Below here heads do not need the log.
+    below: AtomicU64,
 }
 
 impl Saving {
@@ -74,6 +76,7 @@ impl Saving {
             inbox,
             fatal,
             keep_bytes,
+            below: AtomicU64::new(0),
         }
     }
 
@@ -105,7 +108,16 @@ impl Saving {
 
     /// Has the log's thread drop what is below, but for what is kept.
     pub fn collapse(&self, below: Index) {
+        self.below.fetch_max(below.0, Ordering::SeqCst);
         self.push(Job::Collapse(below));
+    }
+
+    /// The store has synced more: what it alone still needed may go.
+    pub fn collapse_again(&self) {
+        let below = self.below.load(Ordering::SeqCst);
+        if below > 0 {
+            self.push(Job::Collapse(Index(below)));
+        }
     }
 
     fn push(&self, job: Job) {

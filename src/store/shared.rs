@@ -324,9 +324,9 @@ impl Store {
         self.layers_bytes() > self.shared.options.layers_bytes_max
     }
 
-    /// Whether a layer is frozen that the engine does not have yet.
-    pub fn waits_to_drain(&self) -> bool {
-        !self.shared.layers.read().frozen.is_empty()
+    /// How many layers are frozen that the engine does not have yet.
+    pub fn frozen_layers(&self) -> usize {
+        self.shared.layers.read().frozen.len()
     }
 
     /// The layers' memory in parts of that of one that is full.

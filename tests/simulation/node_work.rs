@@ -186,8 +186,10 @@ impl World {
     fn apply(&mut self, node: usize, mut job: ApplyJob) {
         assert_eq!(job.entries.len(), 1, "an event for each entry");
         let Some((entry, waiters)) = job.entries.pop() else { return };
+        let apply_us_max = self.plan.apply_us_max;
         let Some(process) = self.process(node) else { return };
-        let new = entry.index > process.applier.applied().index;
+        let before = process.applier.applied();
+        let new = entry.index > before.index;
         // A real node does this for some entries, and which ones must not matter.
         let attempt = match entry.index.0.is_multiple_of(2) {
             true => process.applier.apply_in_memory(&entry, waiters),
@@ -203,6 +205,10 @@ impl World {
             Ok(frozen) => frozen,
             Err(error) => return self.fail(node, error.to_string()),
         };
+        if process.applier.applied().expired_keys > before.expired_keys {
+            // Now quick, now slow.
+            process.applier.note_expiry(entry.index.0 % 4 * apply_us_max);
+        }
         let applied = process.applier.applied();
         for frozen in frozen {
             // One that waits is not written any more: only the newest matters.
