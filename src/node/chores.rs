@@ -30,8 +30,10 @@ const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
 const DRAIN_LAYERS: f64 = 1.5;
 /// or so many are frozen, which whoever looks for a row looks through,
 const DRAIN_FROZEN: usize = 4;
-/// or after about so much log: a hot row goes to the engine once in that, and a restart replays it,
+/// or after about so much log: a hot row goes to the engine once in that, and a restart replays it;
 const DRAIN_LOG_BYTES: f64 = 400e6;
+/// less if heads are more frequent, since the log that they do not need stays until it is drained,
+const DRAIN_HEADS: f64 = 1.5;
 /// or so long after it ended,
 const DRAIN_AFTER_BUSY: Duration = Duration::from_secs(300);
 /// or so long, and nobody updates anything.
@@ -81,10 +83,10 @@ pub(super) fn run_head(common: &Common) {
     }
 }
 
-pub(super) fn run_drain(log: &Reader, common: &Common) {
+pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
     let mut synced_at = Instant::now();
     let mut drained_at = Instant::now();
-    let mut drain_log_bytes = some_log();
+    let mut drain_log_bytes = some_log(head_every_bytes);
     let mut drains = false;
     let mut applied = common.store.applied();
     let mut applied_at = Instant::now();
@@ -109,7 +111,7 @@ pub(super) fn run_drain(log: &Reader, common: &Common) {
             // What came meanwhile had better gather.
             drains = false;
             drained_at = Instant::now();
-            drain_log_bytes = some_log();
+            drain_log_bytes = some_log(head_every_bytes);
         }
         let synced_log = if drains { synced_log } else { 0 };
         let began = Instant::now();
@@ -149,8 +151,8 @@ fn is_due(since_the_last: Duration, quiet: bool) -> bool {
 }
 
 /// Not the same on all nodes, so that they do not drain at the same time.
-fn some_log() -> f64 {
-    DRAIN_LOG_BYTES * (0.75 + fastrand::f64() / 2.0)
+fn some_log(head_every_bytes: u64) -> f64 {
+    DRAIN_LOG_BYTES.min(DRAIN_HEADS * head_every_bytes as f64) * (0.75 + fastrand::f64() / 4.0)
 }
 
 pub(super) fn run_housekeeping(
@@ -202,6 +204,7 @@ fn what_is_little_waits_longer_while_updates_come() {
     assert!(is_due(DRAIN_AFTER_BUSY, false));
     for _ in 0..100 {
         // Draining that begins with so much log must not be in haste.
-        assert!((0.2..0.5).contains(&(some_log() / HASTY_LOG_BYTES)));
+        assert!((0.2..0.5).contains(&(some_log(1 << 40) / HASTY_LOG_BYTES)));
+        assert!((1125.0..=1500.0).contains(&some_log(1000)));
     }
 }

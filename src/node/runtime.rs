@@ -188,7 +188,11 @@ impl Node {
         let shared = common.clone();
         spawn("head", Box::new(move || chores::run_head(&shared)))?;
         let shared = common.clone();
-        spawn("drain", Box::new(move || chores::run_drain(&drained_log, &shared)))?;
+        let head_every_bytes = start.head_every_bytes;
+        spawn(
+            "drain",
+            Box::new(move || chores::run_drain(&drained_log, head_every_bytes, &shared)),
+        )?;
         let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
         let reserve_bytes = surroundings.disk_reserve_bytes;
         spawn(
