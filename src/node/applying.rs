@@ -175,17 +175,11 @@ mod tests {
     use super::*;
     use crate::command::batch::{encode_command, seal};
     use crate::paxos::{Ballot, Entry, Index, Value};
-    use crate::store::{EngineChoice, MemoryEngine, MemoryFile, Store, StoreOptions, StorePlace};
+    use crate::store::{Store, StoreOptions, StorePlace};
 
     fn store() -> Store {
-        let place = StorePlace {
-            engine: EngineChoice::Memory(MemoryEngine::new()),
-            journal: Box::new(MemoryFile::new()),
-            trust: Box::new(MemoryFile::new()),
-            boot_id: "boot".to_owned(),
-        };
         let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
-        Store::open(options, place).expect("opens").0
+        Store::open(options, StorePlace::in_memory()).expect("opens").0
     }
 
     /// An entry that sets a key, and who waits for it: `answered` becomes its index.

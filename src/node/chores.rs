@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::drain_schedule::{DrainSchedule, Undrained};
 use super::environment::Input;
 use super::heads::HeadFileError;
 use super::runtime::{Common, ReadJob, timed};
@@ -26,20 +27,6 @@ const DRAIN_RESTS_AMID_UPDATES: f64 = 15.0;
 const HASTY_LOG_BYTES: f64 = 1.2e9;
 /// One rest is no longer than this.
 const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
-/// Draining begins when layers take so many times the memory of one that is full,
-const DRAIN_LAYERS: f64 = 1.5;
-/// or so many are frozen, which whoever looks for a row looks through,
-const DRAIN_FROZEN: usize = 4;
-/// or after about so much log: a hot row goes to the engine once in that, and a restart replays it;
-const DRAIN_LOG_BYTES: f64 = 400e6;
-/// less if heads are more frequent, since the log that they do not need stays until it is drained,
-const DRAIN_HEADS: f64 = 1.5;
-/// or so long after it ended,
-const DRAIN_AFTER_BUSY: Duration = Duration::from_secs(300);
-/// or so long, and nobody updates anything.
-const DRAIN_AFTER_QUIET: Duration = Duration::from_secs(30);
-/// Nobody does if nothing was applied for so long.
-const QUIET: Duration = Duration::from_secs(1);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A head is written in pieces of this size, with a rest after each.
@@ -85,37 +72,26 @@ pub(super) fn run_head(common: &Common) {
 
 pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
     let mut synced_at = Instant::now();
-    let mut drained_at = Instant::now();
-    let mut drain_log_bytes = some_log(head_every_bytes);
-    let mut drains = false;
     let mut applied = common.store.applied();
-    let mut applied_at = Instant::now();
+    let mut schedule = DrainSchedule::new(applied, head_every_bytes, Instant::now());
     while !common.stopping.load(Ordering::SeqCst) {
         let synced_log = common.log_synced.load(Ordering::SeqCst);
-        let log_bytes = log.bytes_since(Index(common.store.drained() + 1)) as f64;
         let before = std::mem::replace(&mut applied, common.store.applied());
-        let is_busy = applied > before;
-        if is_busy {
-            applied_at = Instant::now();
+        let drained = common.store.drained();
+        let undrained = Undrained {
+            applied,
+            drained,
+            log_bytes: log.bytes_since(Index(drained + 1)),
+            frozen_layers: common.store.frozen_layers(),
+            filled_layers: common.store.filled_layers(),
+        };
+        if schedule.look(&undrained, Instant::now()) {
+            common.store.freeze_for_drain();
         }
-        if !drains {
-            let quiet = applied_at.elapsed() >= QUIET;
-            let due = log_bytes >= drain_log_bytes || is_due(drained_at.elapsed(), quiet);
-            if due {
-                common.store.freeze_for_drain();
-            }
-            drains = due
-                || common.store.frozen_layers() >= DRAIN_FROZEN
-                || common.store.filled_layers() >= DRAIN_LAYERS;
-        } else if common.store.frozen_layers() == 0 {
-            // What came meanwhile had better gather.
-            drains = false;
-            drained_at = Instant::now();
-            drain_log_bytes = some_log(head_every_bytes);
-        }
-        let synced_log = if drains { synced_log } else { 0 };
+        // No layer ends at 0; what is begun goes on, and there is other work.
+        let may_drain = if schedule.drains() { synced_log } else { 0 };
         let began = Instant::now();
-        let drained = timed("a step of draining", || common.store.drain_step(synced_log));
+        let drained = timed("a step of draining", || common.store.drain_step(may_drain));
         let took = began.elapsed();
         let result = drained.and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
@@ -132,9 +108,10 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
             // leave the applier, whose scans ask for each row, hardly a chance.
             Ok(progress) if progress.worked() => {
                 // What fills memory has to go, whoever waits meanwhile.
-                let haste = common.store.haste().max((log_bytes / HASTY_LOG_BYTES).min(1.0));
+                let haste = undrained.log_bytes as f64 / HASTY_LOG_BYTES;
+                let haste = common.store.haste().max(haste.min(1.0));
                 common.store.note_step(if haste < 1.0 { took.as_micros() as u64 } else { 0 });
-                let rests = if is_busy { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
+                let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
                 let rest = took.mul_f64(rests * (1.0 - haste));
                 if !rest.is_zero() {
                     thread::sleep(rest.min(DRAIN_REST_MAX));
@@ -144,15 +121,6 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
             Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
         }
     }
-}
-
-fn is_due(since_the_last: Duration, quiet: bool) -> bool {
-    since_the_last >= if quiet { DRAIN_AFTER_QUIET } else { DRAIN_AFTER_BUSY }
-}
-
-/// Not the same on all nodes, so that they do not drain at the same time.
-fn some_log(head_every_bytes: u64) -> f64 {
-    DRAIN_LOG_BYTES.min(DRAIN_HEADS * head_every_bytes as f64) * (0.75 + fastrand::f64() / 4.0)
 }
 
 pub(super) fn run_housekeeping(
@@ -193,18 +161,5 @@ pub(super) fn run_housekeeping(
             }
         }
         thread::sleep(REST);
-    }
-}
-
-#[test]
-fn what_is_little_waits_longer_while_updates_come() {
-    assert!(!is_due(DRAIN_AFTER_QUIET / 2, true));
-    assert!(is_due(DRAIN_AFTER_QUIET, true));
-    assert!(!is_due(DRAIN_AFTER_QUIET, false));
-    assert!(is_due(DRAIN_AFTER_BUSY, false));
-    for _ in 0..100 {
-        // Draining that begins with so much log must not be in haste.
-        assert!((0.2..0.5).contains(&(some_log(1 << 40) / HASTY_LOG_BYTES)));
-        assert!((1125.0..=1500.0).contains(&some_log(1000)));
     }
 }

@@ -9,7 +9,7 @@ use super::applier::Frozen;
 use super::heads::HeadDirectory;
 use crate::disk::SimulatedDisk;
 use crate::paxos::{Ballot, Entry, Incarnation, Index, NodeId, Value};
-use crate::store::{EngineChoice, MemoryEngine, MemoryFile, RowsMut, Store, StorePlace};
+use crate::store::{RowsMut, Store, StorePlace};
 
 const DIRECTORY: &str = "/node/heads";
 
@@ -18,13 +18,7 @@ fn open(disk: &SimulatedDisk) -> HeadDirectory {
 }
 
 fn frozen() -> Frozen {
-    let place = StorePlace {
-        engine: EngineChoice::Memory(MemoryEngine::new()),
-        journal: Box::new(MemoryFile::new()),
-        trust: Box::new(MemoryFile::new()),
-        boot_id: "boot".to_owned(),
-    };
-    let (store, _) = Store::open(Default::default(), place).unwrap();
+    let (store, _) = Store::open(Default::default(), StorePlace::in_memory()).unwrap();
     let mut rows = store.entry();
     rows.put(Bytes::from_static(b"\0\0\0\x01row"), Bytes::from_static(b"value"));
     rows.commit(1);

@@ -208,3 +208,69 @@ impl Saving {
         (self.fatal)(&format!("the transaction log failed: {error}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::disk::SimulatedDisk;
+    use crate::paxos::{Ballot, Entry, Incarnation, SaveId, Value};
+    use crate::store::{StoreOptions, StorePlace};
+    use crate::transaction_log::{Identity, Options};
+
+    const ENTRIES: u64 = 100;
+
+    /// Of 1 KiB each.
+    fn log() -> TransactionLog {
+        let disk = Arc::new(SimulatedDisk::new(1));
+        let incarnation = Incarnation(1);
+        let (cluster_id, node_name) = ("demo".to_owned(), "n1".to_owned());
+        let identity = Identity { cluster_id, node_name, incarnation };
+        let options = Options::with_segment_bytes(16 << 10);
+        let mut log = TransactionLog::create(disk, Path::new("log"), &options, identity).unwrap();
+        for index in 1..=ENTRIES {
+            let value = Value::Batch(Bytes::from(vec![1; 1 << 10]));
+            let entries = vec![Entry { index: Index(index), ballot: Ballot::ZERO, value }];
+            log.append_all(&[Save { id: SaveId(index), entries, ..Save::default() }]).unwrap();
+        }
+        log.sync().unwrap();
+        log
+    }
+
+    #[test]
+    fn the_log_that_only_the_store_needed_goes_once_the_store_has_synced() {
+        let (store, _) = Store::open(StoreOptions::default(), StorePlace::in_memory()).unwrap();
+        (1..=ENTRIES).for_each(|index| store.entry().commit(index));
+        let fatal: Fatal = Arc::new(|error: &str| panic!("{error}"));
+        let saving = Saving::new(log(), Arc::default(), Arc::default(), fatal, 10 << 10);
+        let base = || {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while saving.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            saving.log.lock().base().index.0
+        };
+        // Asserted at the end: a panic in the scope would wait for the log's thread.
+        let [needed, synced, asked] = std::thread::scope(|scope| {
+            scope.spawn(|| saving.run(&store));
+            saving.collapse_again();
+            saving.collapse(Index(80));
+            let needed = base();
+            store.freeze_for_drain();
+            while store.drain_step(ENTRIES).is_ok_and(|progress| progress.worked()) {}
+            let result = store.sync();
+            let synced = base();
+            saving.collapse_again();
+            let asked = base();
+            saving.close();
+            result.map(|_| [needed, synced, asked])
+        })
+        .unwrap();
+        assert_eq!(needed, 0, "the store has nothing of it");
+        assert_eq!(synced, 0, "nobody asked");
+        assert!((40..80).contains(&asked), "the log begins after {asked}");
+    }
+}

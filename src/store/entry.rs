@@ -9,10 +9,10 @@ use bytes::Bytes;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::changes::{Changed, EntryChanges, Sought, hash_of};
+use super::empty_ranges::EmptyRanges;
 use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
-use super::passed::Passed;
 use super::rows::{RowList, Rows, RowsMut, StoreError};
 use super::shared::Shared;
 use super::view::{clamp, present};
@@ -28,7 +28,14 @@ pub struct EntryRows {
     may_wait: bool,
     /// Otherwise: how much it has looked at.
     seen_bytes: Cell<usize>,
-    passed: Passed,
+    empty: EmptyRanges,
+    retired: Vec<u32>,
+}
+
+/// What an entry did, to be committed.
+struct Done {
+    changes: Vec<Changed>,
+    empty: EmptyRanges,
     retired: Vec<u32>,
 }
 
@@ -43,47 +50,40 @@ impl EntryRows {
             part: None,
             may_wait,
             seen_bytes: Cell::new(0),
-            passed: Passed::default(),
+            empty: EmptyRanges::default(),
             retired: Vec::new(),
         }
     }
 
     /// Makes all changes visible at once, as the state at `index`, the one after the last.
     pub fn commit(mut self, index: u64) {
-        let changes = self.take_changes(index);
-        let shared = self.shared.clone();
-        self.commit_into(shared.layers.write(), index, changes);
+        let done = self.take(index);
+        self.commit_into(self.shared.layers.write(), index, done);
     }
 
     /// The same, unless somebody reads at this moment; then nothing has happened.
     pub fn try_commit(mut self, index: u64) -> bool {
-        let changes = self.take_changes(index);
-        let shared = self.shared.clone();
-        let layers = shared.layers.try_write();
-        layers.map(|layers| self.commit_into(layers, index, changes)).is_some()
+        let done = self.take(index);
+        let layers = self.shared.layers.try_write();
+        layers.map(|layers| self.commit_into(layers, index, done)).is_some()
     }
 
-    fn take_changes(&mut self, index: u64) -> Vec<Changed> {
+    fn take(&mut self, index: u64) -> Done {
         assert!(self.part.is_none(), "entry {index} ends inside a part");
         // Copied, because a value cut out of a log entry would keep the entry alive with it.
-        std::mem::take(&mut self.changes)
+        let changes = std::mem::take(&mut self.changes)
             .into_iter()
             .map(|changed| changed.map_value(owned))
-            .collect()
+            .collect();
+        let (empty, retired) = (std::mem::take(&mut self.empty), std::mem::take(&mut self.retired));
+        Done { changes, empty, retired }
     }
 
-    fn commit_into(
-        &mut self,
-        mut layers: RwLockWriteGuard<'_, Layers>,
-        index: u64,
-        changes: Vec<Changed>,
-    ) {
+    fn commit_into(&self, mut layers: RwLockWriteGuard<'_, Layers>, index: u64, done: Done) {
         assert!(layers.ready, "entry {index} applied while the state is being replaced");
-        layers.commit(index, changes);
-        layers.passed.extend(std::mem::take(&mut self.passed));
-        for space in self.retired.drain(..) {
-            layers.passed.forget(space.to_be_bytes());
-        }
+        layers.commit(index, done.changes);
+        layers.empty.extend(done.empty);
+        done.retired.iter().for_each(|space| layers.empty.forget(space.to_be_bytes()));
         if layers.active_bytes() >= self.shared.options.layer_bytes {
             layers.freeze();
         }
@@ -171,7 +171,7 @@ impl Rows for EntryRows {
         }
         let first = match reverse {
             true => first,
-            false => layers.passed.first(self.passed.first(first)),
+            false => layers.empty.first(self.empty.first(first)),
         };
         let maps = std::iter::once(LayerRef::Entry(&self.changes)).chain(layers.newest_first());
         let engine = &*self.shared.engine;
@@ -184,7 +184,7 @@ impl Rows for EntryRows {
 impl RowsMut for EntryRows {
     fn put(&mut self, row: Bytes, value: Bytes) {
         assert!(row[..] < LOCAL_FIRST[..], "row {} is local", row.escape_ascii());
-        self.passed.check(&row);
+        self.empty.check(&row);
         self.set(row, Some(value));
     }
 
@@ -205,9 +205,9 @@ impl RowsMut for EntryRows {
         }
     }
 
-    fn passed(&mut self, first: Bytes, last: Bytes) {
+    fn stays_empty(&mut self, first: Bytes, last: Bytes) {
         assert!(self.part.is_none(), "what is undone may come again");
-        self.passed.note(first, last);
+        self.empty.note(first, last);
     }
 
     fn retire_space(&mut self, space: u32) {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::changes::{Changed, Changes, EntryChanges, Sought};
+use super::empty_ranges::EmptyRanges;
 use super::engine::Change;
-use super::passed::Passed;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
 
@@ -100,7 +100,7 @@ pub(super) struct Layers {
     /// [`Layers::bytes`] for who has no lock.
     told_bytes: Arc<AtomicUsize>,
     /// What is empty for good at `applied`, but not for older views.
-    pub passed: Passed,
+    pub empty: EmptyRanges,
     /// How many living views there are at each index.
     pub pins: BTreeMap<u64, usize>,
     /// Grows whenever the whole state is replaced; views of an older one are stale.
@@ -119,7 +119,7 @@ impl Layers {
             frozen: VecDeque::new(),
             frozen_bytes: 0,
             told_bytes: Arc::default(),
-            passed: Passed::default(),
+            empty: EmptyRanges::default(),
             pins: BTreeMap::new(),
             generation: 0,
             ready: true,
@@ -148,7 +148,7 @@ impl Layers {
         assert_eq!(index, self.applied + 1, "entry {index} applied over {}", self.applied);
         for changed in changes {
             if changed.value.is_some() {
-                self.passed.check(&changed.row);
+                self.empty.check(&changed.row);
             }
             let row_bytes = changed.row.len() + ROW_OVERHEAD_BYTES;
             self.active_bytes += row_bytes + value_bytes(&changed.value);
@@ -190,7 +190,7 @@ impl Layers {
         self.active_bytes = 0;
         self.frozen.clear();
         self.frozen_bytes = 0;
-        self.passed.clear();
+        self.empty.clear();
         self.applied = 0;
         self.drained = 0;
         self.generation += 1;

@@ -21,6 +21,7 @@
 
 mod changes;
 mod drain;
+mod empty_ranges;
 mod engine;
 mod engine_fence;
 mod engine_fjall;
@@ -32,7 +33,6 @@ pub mod keyspace;
 mod layers;
 mod local_rows;
 mod merge;
-mod passed;
 mod rebuild;
 pub mod rows;
 mod sealed;

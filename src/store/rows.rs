@@ -115,7 +115,7 @@ pub trait RowsMut: Rows {
     /// Says that there is no row in `first..=last`, of one space, and never will be again: scans of
     /// later entries need not step over what was removed there. Only a hint. One range for each
     /// space: the last one counts.
-    fn passed(&mut self, _first: Bytes, _last: Bytes) {}
+    fn stays_empty(&mut self, _first: Bytes, _last: Bytes) {}
     /// Whether this may take long. Otherwise only little is to be done, all else is refused with
     /// [`StoreError::WouldWait`].
     fn may_wait(&self) -> bool {

@@ -63,6 +63,20 @@ pub struct StorePlace {
     pub boot_id: String,
 }
 
+#[cfg(test)]
+impl StorePlace {
+    /// In memory, and new.
+    pub fn in_memory() -> StorePlace {
+        let file = || Box::new(super::MemoryFile::new());
+        StorePlace {
+            engine: EngineChoice::Memory(super::MemoryEngine::new()),
+            journal: file(),
+            trust: file(),
+            boot_id: "boot".to_owned(),
+        }
+    }
+}
+
 /// What opening a store found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {

@@ -251,7 +251,7 @@ impl<'a> Keyspace<'a> {
             if let Some((deadline_ms, key)) = expired.last() {
                 // None comes again: what is set has a deadline after the clock, which never goes back.
                 let last = deadline_row(space, *deadline_ms, key);
-                self.rows.passed(Bytes::copy_from_slice(&prefix(space, TAG_DEADLINE)), last);
+                self.rows.stays_empty(Bytes::copy_from_slice(&prefix(space, TAG_DEADLINE)), last);
             }
             deleted += expired.len();
             self.meta.databases[database].earliest_ms = earliest_ms;

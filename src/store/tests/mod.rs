@@ -320,12 +320,12 @@ fn entries_scan_from_behind_what_is_gone_for_good_and_views_do_not() {
     };
     // Rows that are there show that they are not looked at.
     let mut entry = store.entry();
-    entry.passed(row(1, ""), row(1, "c"));
+    entry.stays_empty(row(1, ""), row(1, "c"));
     assert_eq!(from(&entry, "a"), 2);
     drop(entry);
     assert_eq!(from(&store.entry(), "a"), 4);
     let mut entry = store.entry();
-    entry.passed(row(1, ""), row(1, "c"));
+    entry.stays_empty(row(1, ""), row(1, "c"));
     entry.commit(2);
     assert_eq!(from(&store.entry(), "a"), 2);
     assert_eq!(from(&store.entry(), "d"), 1);

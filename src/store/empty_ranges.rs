@@ -5,12 +5,12 @@ use bytes::Bytes;
 
 /// At most one range for each space.
 #[derive(Default)]
-pub(super) struct Passed {
+pub(super) struct EmptyRanges {
     /// From the first row to the last one, both included.
     ranges: Vec<(Bytes, Bytes)>,
 }
 
-impl Passed {
+impl EmptyRanges {
     /// There is no row in `first..=last` and never will be, as long as the space is not retired.
     /// Takes the place of what was said of this space before.
     pub fn note(&mut self, first: Bytes, last: Bytes) {
@@ -42,7 +42,7 @@ impl Passed {
     }
 
     /// Takes over what an entry said.
-    pub fn extend(&mut self, of_entry: Passed) {
+    pub fn extend(&mut self, of_entry: EmptyRanges) {
         of_entry.ranges.into_iter().for_each(|(first, last)| self.note(first, last));
     }
 }
@@ -53,10 +53,10 @@ fn space_of(row: &[u8]) -> [u8; 4] {
 
 #[test]
 fn a_scan_begins_behind_what_is_gone() {
-    let mut passed = Passed::default();
-    assert_eq!(passed.first(b"0001Da"), b"0001Da");
-    passed.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dk"));
-    passed.note(Bytes::from_static(b"0002D"), Bytes::from_static(b"0002Db"));
+    let mut empty = EmptyRanges::default();
+    assert_eq!(empty.first(b"0001Da"), b"0001Da");
+    empty.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dk"));
+    empty.note(Bytes::from_static(b"0002D"), Bytes::from_static(b"0002Db"));
     for (first, begins) in [
         ("0001C", "0001C"),
         ("0001D", "0001Dk"),
@@ -65,19 +65,19 @@ fn a_scan_begins_behind_what_is_gone() {
         ("0001Dl", "0001Dl"),
         ("0002D", "0002Db"),
     ] {
-        assert_eq!(passed.first(first.as_bytes()), begins.as_bytes());
+        assert_eq!(empty.first(first.as_bytes()), begins.as_bytes());
     }
-    passed.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dm"));
-    assert_eq!(passed.first(b"0001Dl"), b"0001Dm");
-    passed.forget(*b"0001");
-    assert_eq!(passed.first(b"0001Dl"), b"0001Dl");
+    empty.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dm"));
+    assert_eq!(empty.first(b"0001Dl"), b"0001Dm");
+    empty.forget(*b"0001");
+    assert_eq!(empty.first(b"0001Dl"), b"0001Dl");
 }
 
 #[test]
 #[should_panic(expected = "comes again")]
 fn a_row_that_comes_again_is_a_bug() {
-    let mut passed = Passed::default();
-    passed.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dk"));
-    passed.check(b"0001Dl");
-    passed.check(b"0001Db");
+    let mut empty = EmptyRanges::default();
+    empty.note(Bytes::from_static(b"0001D"), Bytes::from_static(b"0001Dk"));
+    empty.check(b"0001Dl");
+    empty.check(b"0001Db");
 }
