@@ -123,7 +123,7 @@ fn find_addresses(connect: &str) -> anyhow::Result<Vec<String>> {
 }
 
 async fn measure(args: &BenchArgs, addresses: Vec<String>) -> anyhow::Result<Outcome> {
-    let shared = Arc::new(Shared::new(addresses));
+    let shared = Arc::new(Shared::new(addresses, usize::from(args.threads)));
     if args.mix.reads() && !args.no_fill {
         say(&format!("filling {} keys ...", args.keys));
         load::fill(&shared, args).await?;
@@ -134,14 +134,13 @@ async fn measure(args: &BenchArgs, addresses: Vec<String>) -> anyhow::Result<Out
         .map(|number| tokio::spawn(load::client(plan.clone(), shared.clone(), number)))
         .collect();
     show_progress(&plan, &shared).await;
-    let mut totals = Totals::new();
     for client in clients {
-        totals.add(&client.await.context("a client failed")?);
+        client.await.context("a client failed")?;
     }
     let writes = args.mix.writes();
     Ok(Outcome {
         elapsed: plan.end - plan.begin,
-        totals,
+        totals: shared.totals(),
         write_gap_max: writes.then(|| shared.write_gap_max(&plan)),
         errors: shared.errors(),
     })

@@ -69,7 +69,7 @@ impl Totals {
         Totals { by_kind: Kind::ALL.iter().map(|_| histogram()).collect() }
     }
 
-    /// Counts another client's in.
+    /// Counts others in.
     pub fn add(&mut self, other: &Totals) {
         for (mine, others) in self.by_kind.iter_mut().zip(&other.by_kind) {
             mine.add(others).expect("all histograms have the same range");
@@ -109,20 +109,24 @@ pub struct Shared {
     /// Commands answered without an error, warm-up included.
     pub answered: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
+    /// As many as there are threads: one per client would be a megabyte for each.
+    totals: Vec<Mutex<Totals>>,
     started: Instant,
     write_last_ns: AtomicU64,
     write_gap_max_ns: AtomicU64,
 }
 
 impl Shared {
-    /// For servers at these addresses, the likely master first.
-    pub fn new(addresses: Vec<String>) -> Shared {
+    /// For servers at these addresses, the likely master first, and clients on so many threads.
+    pub fn new(addresses: Vec<String>, threads: usize) -> Shared {
         assert!(!addresses.is_empty(), "a load needs a server");
+        assert!(threads > 0, "a load needs a thread");
         Shared {
             addresses: Mutex::new(addresses),
             current: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             errors: Mutex::new(BTreeMap::new()),
+            totals: (0..threads).map(|_| Mutex::new(Totals::new())).collect(),
             started: Instant::now(),
             write_last_ns: AtomicU64::new(0),
             write_gap_max_ns: AtomicU64::new(0),
@@ -132,6 +136,13 @@ impl Shared {
     /// Errors so far, by first word.
     pub fn errors(&self) -> BTreeMap<String, u64> {
         self.errors.lock().clone()
+    }
+
+    /// Of all clients.
+    pub fn totals(&self) -> Totals {
+        let mut all = Totals::new();
+        self.totals.iter().for_each(|totals| all.add(&totals.lock()));
+        all
     }
 
     /// The longest time within the measured one in which no write was acknowledged.
@@ -174,15 +185,11 @@ impl Shared {
     }
 }
 
-/// One client until the plan's end; returns what it measured.
-pub async fn client(
-    plan: std::sync::Arc<Plan>,
-    shared: std::sync::Arc<Shared>,
-    number: u32,
-) -> Totals {
+/// One client until the plan's end.
+pub async fn client(plan: std::sync::Arc<Plan>, shared: std::sync::Arc<Shared>, number: u32) {
     let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(u64::from(number) << 32));
     let value: Vec<u8> = (0..plan.value_size).map(|_| random.alphanumeric() as u8).collect();
-    let mut totals = Totals::new();
+    let totals = &shared.totals[number as usize % shared.totals.len()];
     let mut connection: Option<Connection> = None;
     let mut request = BytesMut::new();
     let mut kinds = Vec::with_capacity(plan.pipeline);
@@ -199,25 +206,24 @@ pub async fn client(
             kinds.push(kind);
         }
         let sent = Instant::now();
-        let mut round = Round { plan: &plan, shared: &shared, totals: &mut totals, sent };
-        if !open.exchange(&request, &kinds, &mut round).await {
+        let round = Round { plan: &plan, shared: &shared, totals, sent };
+        if !open.exchange(&request, &kinds, &round).await {
             connection = None;
         }
     }
-    totals
 }
 
 /// Where the answers of one pipeline are counted.
 struct Round<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
-    totals: &'a mut Totals,
+    totals: &'a Mutex<Totals>,
     sent: Instant,
 }
 
 impl Round<'_> {
     /// Counts `kinds`, answered at the same moment without an error.
-    fn answered(&mut self, kinds: &[Kind]) {
+    fn answered(&self, kinds: &[Kind]) {
         if kinds.is_empty() {
             return;
         }
@@ -226,9 +232,11 @@ impl Round<'_> {
         if self.sent < self.plan.begin || now > self.plan.end {
             return;
         }
+        let mut totals = self.totals.lock();
         for kind in kinds {
-            self.totals.record(*kind, now - self.sent);
+            totals.record(*kind, now - self.sent);
         }
+        drop(totals);
         if kinds.iter().any(|kind| kind.writes()) {
             self.shared.write_gap_ends(self.plan, now);
         }
@@ -259,7 +267,7 @@ impl Connection {
     }
 
     /// Sends one pipeline and reads its answers; false when the connection is of no more use.
-    async fn exchange(&mut self, request: &[u8], kinds: &[Kind], round: &mut Round<'_>) -> bool {
+    async fn exchange(&mut self, request: &[u8], kinds: &[Kind], round: &Round<'_>) -> bool {
         let mut done = 0;
         let mut refusal = None;
         let answers = async {
@@ -299,7 +307,7 @@ impl Connection {
     async fn read_replies(
         &mut self,
         kinds: &[Kind],
-        round: &mut Round<'_>,
+        round: &Round<'_>,
         refusal: &mut Option<Refusal>,
     ) -> io::Result<usize> {
         self.buffer.reserve(READ_BYTES);
@@ -405,7 +413,7 @@ mod tests {
     }
 
     /// One client's short load on these servers.
-    async fn load(addresses: Vec<String>) -> (Totals, Shared) {
+    async fn load(addresses: Vec<String>) -> Shared {
         let begin = Instant::now();
         let plan = Plan {
             mix: "set".parse().expect("a mix"),
@@ -416,16 +424,17 @@ mod tests {
             begin,
             end: begin + Duration::from_millis(200),
         };
-        let shared = Arc::new(Shared::new(addresses));
-        let totals = client(Arc::new(plan), shared.clone(), 0).await;
-        (totals, Arc::into_inner(shared).expect("the only client is done"))
+        let shared = Arc::new(Shared::new(addresses, 1));
+        client(Arc::new(plan), shared.clone(), 0).await;
+        Arc::into_inner(shared).expect("the only client is done")
     }
 
     #[tokio::test]
     async fn a_client_goes_where_moved_sends_it() {
         let master = server("+OK\r\n".into()).await;
         let replica = server(format!("-MOVED 1 {master}\r\n")).await;
-        let (totals, shared) = load(vec![replica]).await;
+        let shared = load(vec![replica]).await;
+        let totals = shared.totals();
         assert!(totals.of(Kind::Set).len() > 1);
         assert_eq!(shared.errors(), BTreeMap::from([("MOVED".to_string(), 1)]));
         // The last answer may come after the end.
@@ -438,8 +447,8 @@ mod tests {
         for (reply, word) in [("", "closed"), ("-CLUSTERDOWN no\r\n", "CLUSTERDOWN")] {
             let bad = server(reply.into()).await;
             let good = server("+OK\r\n".into()).await;
-            let (totals, shared) = load(vec![bad, good]).await;
-            assert!(totals.count() > 1);
+            let shared = load(vec![bad, good]).await;
+            assert!(shared.totals().count() > 1);
             assert_eq!(shared.errors(), BTreeMap::from([(word.to_string(), 1)]));
         }
     }
