@@ -1,5 +1,8 @@
 //! How many files and connections the operating system lets this process have.
 
+use std::os::fd::AsFd;
+
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are not clients: the store's, of which it keeps up to 256 open and opens more while it
@@ -27,6 +30,15 @@ pub fn clients_allowed(wanted: usize) -> usize {
         "room for {allowed} clients instead of {wanted}; raise the limit (ulimit -n)"
     );
     allowed
+}
+
+/// Makes the table of open files as large as it may become with so many clients. To be called before
+/// there are other threads: with them each growth waits until every processor has passed a point of
+/// rest, tens of milliseconds and more, for which a thread that accepts clients stands still.
+pub fn make_room(clients: usize) {
+    // Without it all works, only slower.
+    let last = i32::try_from(clients as u64 + OTHER_FILES - 1).unwrap_or(i32::MAX);
+    drop(fcntl_dupfd_cloexec(std::io::stderr().as_fd(), last));
 }
 
 /// Clients that fit when there may be so many files.

@@ -12,8 +12,10 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
+use rustix::net::listen;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ServeArgs, open_files};
@@ -25,10 +27,12 @@ use crate::node::{Ended, Inbox, Input, KeepAwake, Node, NodeMessage, Outbox, Sur
 use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
+use crate::server::answers::Answers;
 use crate::server::limits::ConnectionLimits;
 use crate::server::listener::ClientListener;
 use crate::server::loading::LoadingHandler;
 use crate::server::node::{NodeBackend, SessionHandler};
+use crate::server::places::{Place, Places};
 use crate::server::registry::ClientRegistry;
 use crate::server::subscriptions::SWITCH_MASTER;
 use crate::server::ticker;
@@ -91,12 +95,15 @@ pub fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
         tracing::error!("the node stops at once; nothing is retried on a failing disk");
         std::process::exit(EXIT_STORAGE_FAILED);
     });
+    let mut limits = ConnectionLimits::default();
+    limits.clients_max = open_files::clients_allowed(limits.clients_max);
+    open_files::make_room(limits.clients_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tokio")
         .build()
         .context("cannot start Tokio")?;
-    let ended = runtime.block_on(serve(&options, &fatal));
+    let ended = runtime.block_on(serve(&options, limits, &fatal));
     // Not a drop: that would wait for reads that take minutes, of clients who are gone.
     runtime.shutdown_timeout(READS_END);
     match ended? {
@@ -105,7 +112,11 @@ pub fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
+async fn serve(
+    options: &ServeOptions,
+    limits: ConnectionLimits,
+    fatal: &Fatal,
+) -> anyhow::Result<Ended> {
     let (config, seat) = (&options.config, options.seat);
     let node = config.node(seat);
     std::fs::create_dir_all(&node.dir)
@@ -114,10 +125,8 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     let clients = TcpListener::bind(&node.client)
         .await
         .and_then(TcpListener::into_std)
+        .and_then(|listener| lengthen_queue(listener, limits.clients_max))
         .with_context(|| format!("cannot listen for clients on {}", node.client))?;
-    // Before anything is opened that needs files: clients come at once.
-    let mut limits = ConnectionLimits::default();
-    limits.clients_max = open_files::clients_allowed(limits.clients_max);
     let opened = open_while_clients_hear_loading(options, &clients, limits).await?;
     let clients = TcpListener::from_std(clients).context("cannot listen for clients")?;
     let incarnation = opened.start.settings.incarnation;
@@ -182,11 +191,12 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     let backend = backend.with_heads(heads).with_links(Arc::new(move |node| links.stand(node)));
     let backend = Arc::new(backend);
     let answers = backend.answers().clone();
-    tokio::spawn(async move { answers.run().await });
+    hand_out(&answers, running.beside_driver());
     let shared = Shared::new(incarnation.0 ^ clock::boot_us());
     let shared = Arc::new(shared.with_clocks(clock::boot_us, clock::wall_ms));
     master_changes.tell(backend.clone(), shared.clone());
-    let listener = ClientListener::start(clients, limits, {
+    let places = Places::of_this_machine(Handle::current(), running.beside_driver().clone());
+    let listener = ClientListener::start(clients, limits, places, {
         let (shared, backend) = (shared.clone(), backend.clone());
         move |client| SessionHandler::new(shared.clone(), client, backend.clone())
     });
@@ -204,6 +214,17 @@ async fn serve(options: &ServeOptions, fatal: &Fatal) -> anyhow::Result<Ended> {
     tokio::task::spawn_blocking(|| running.join()).await.context("the node did not end in order")
 }
 
+/// All clients of the last master connect to the next one at the same moment. The queue of 128 that
+/// the libraries ask for drops most of them, and their systems ask again after a second. The operating
+/// system has a limit of its own, `somaxconn`.
+fn lengthen_queue(
+    listener: std::net::TcpListener,
+    clients_max: usize,
+) -> std::io::Result<std::net::TcpListener> {
+    listen(&listener, i32::try_from(clients_max).unwrap_or(i32::MAX))?;
+    Ok(listener)
+}
+
 async fn open_while_clients_hear_loading(
     options: &ServeOptions,
     clients: &std::net::TcpListener,
@@ -211,14 +232,24 @@ async fn open_while_clients_hear_loading(
 ) -> anyhow::Result<OpenedNode> {
     let listener = clients.try_clone().and_then(TcpListener::from_std);
     let (config, seat) = (options.config.clone(), options.seat);
-    let loading =
-        ClientListener::start(listener.context("cannot listen for clients")?, limits, move |_| {
-            LoadingHandler::new(&config, seat)
-        });
+    let loading = ClientListener::start(
+        listener.context("cannot listen for clients")?,
+        limits,
+        None,
+        move |_| LoadingHandler::new(&config, seat),
+    );
     // It blocks this thread alone; connections are served by Tokio's.
     let opened = open(options, Incarnation(0))?;
     loading.shutdown(CLIENTS_FINISH).await;
     Ok(opened)
+}
+
+/// Starts what answers those who wait for updates, in both places where they may be.
+fn hand_out(answers: &Arc<Answers>, beside_driver: &Handle) {
+    let (here, there, overdue) = (answers.clone(), answers.clone(), answers.clone());
+    tokio::spawn(async move { here.hand_out_in(Place::Workers).await });
+    beside_driver.spawn(async move { there.hand_out_in(Place::BesideDriver).await });
+    tokio::spawn(async move { overdue.watch(clock::boot_us).await });
 }
 
 /// Returns when the node has handed over after a signal or a client's word, or has ended by itself.

@@ -233,8 +233,9 @@ impl Node {
         &self.handle
     }
 
-    /// Tokio on the driver's thread, for the connections to the other nodes and nothing else: a
-    /// message then costs no change of threads. It goes on until [`Node::join`].
+    /// Tokio on the driver's thread, for the connections to the other nodes, and for those of clients
+    /// while they do nothing that could take long: what they send then costs no change of threads. It
+    /// goes on until [`Node::join`].
     pub fn beside_driver(&self) -> &tokio::runtime::Handle {
         &self.beside_driver
     }
@@ -307,7 +308,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         inbox.expect_submissions(driver.submissions_awaited());
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
         let leads = driver.replica().is_leader();
-        world.save_now(leads).await;
+        world.save_now().await;
         if let Err(error) = world.apply_now(leads).await {
             (world.common.fatal)(&format!("the store failed: {error}"));
         }
@@ -328,21 +329,23 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
                 _ = soon.tick(), if driver.is_waiting() => {}
             }
         }
-        gather(&inbox, driver.submissions_worth_waiting_for(), world.common.saving.last_sync());
+        gather(&inbox, driver.submissions_worth_waiting_for(), world.common.saving.last_sync())
+            .await;
         inbox.take(inputs);
     }
 }
 
 /// Lets those go first who are about to submit: an entry of a few submissions costs as much as one of
 /// many. Nothing else waits meanwhile, since nothing is on its way.
-fn gather(inbox: &Inbox, count: usize, sync: Duration) {
+async fn gather(inbox: &Inbox, count: usize, sync: Duration) {
     if !inbox.gathers(count) {
         return;
     }
     let (began, longest) = (std::time::Instant::now(), sync.min(GATHER_MAX));
     while inbox.gathers(count) && began.elapsed() < longest {
+        // Those on this thread, and those on others.
+        tokio::task::yield_now().await;
         thread::yield_now();
-        std::hint::spin_loop();
     }
 }
 
@@ -415,15 +418,12 @@ struct World {
 impl World {
     /// Does what the step wants saved. What it has sent leaves first: the other nodes' syncs then run
     /// beside this one.
-    ///
-    /// A leader leaves it to the log's thread in any case: those who wait for their updates are to
-    /// hear that these are uncertain even when the disk stands still.
-    async fn save_now(&mut self, leads: bool) {
+    async fn save_now(&mut self) {
         if self.saves.is_empty() {
             return;
         }
         let saving = &self.common.saving;
-        if !leads && saving.is_quick(&self.saves) {
+        if saving.is_quick(&self.saves) {
             if std::mem::take(&mut self.has_sent) {
                 tokio::task::yield_now().await;
             }

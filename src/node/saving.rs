@@ -1,10 +1,12 @@
 //! Saving to the transaction log, by whoever does it soonest.
 //!
-//! A disk that syncs in less time than two changes of threads take is used by a follower's driver
-//! itself. One that takes longer is left to the log's thread, so that heartbeats go on meanwhile.
-//! Which of the two it is shows in how long the last sync took, and whether any stalled lately. So a
-//! disk that begins to stall holds the driver up once. That must not become a habit: a follower that
-//! is held up grants no lease, and nodes that share a disk are held up together.
+//! A disk that syncs in little more time than two changes of threads take is used by the driver itself,
+//! and what comes meanwhile makes the next batch. One that takes longer is left to the log's thread, so
+//! that heartbeats go on meanwhile. Which of the two it is shows in how long the last sync took, and
+//! whether any stalled lately. So a disk that begins to stall holds the driver up once. That must not
+//! become a habit: a follower that is held up grants no lease, a leader does not renew its own, and
+//! nodes that share a disk are held up together. Clients who wait for an update meanwhile hear in time
+//! that it is uncertain (`server/answers.rs`).
 //!
 //! Invariant: saves reach the log in the order in which the replica gave them. The driver uses the
 //! log itself only while nothing waits for the log's thread.
@@ -80,7 +82,7 @@ impl Saving {
         }
     }
 
-    /// Whether a follower's driver should save this itself.
+    /// Whether the driver should save this itself.
     pub fn is_quick(&self, saves: &[Save]) -> bool {
         let entries = saves.iter().flat_map(|save| &save.entries);
         let bytes: usize = entries.map(|entry| entry.value.size_bytes()).sum();

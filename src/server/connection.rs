@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::limits::ConnectionLimits;
+use super::places::{Place, Places, Residence};
 use super::registry::Registration;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
@@ -72,6 +74,9 @@ pub trait ConnectionHandler: Send + 'static {
     /// The outcome of what the last `handle` waited for.
     fn resume(&mut self, outcome: <Self::Ticket as Future>::Output, out: &mut BytesMut);
 
+    /// From now on it is called there.
+    fn moved_to(&mut self, _place: Place) {}
+
     /// Bytes were read from the client.
     fn on_read(&self, _bytes: usize) {}
 
@@ -95,6 +100,8 @@ enum End {
     Orderly,
     /// It is of no use any more, or must go at once.
     AtOnce,
+    /// It goes on there.
+    Moves(Place),
 }
 
 impl From<io::Error> for End {
@@ -146,6 +153,9 @@ pub struct Connection<H> {
     /// Nothing of what came was looked at yet.
     fresh: bool,
     undecodable: Option<Undecodable>,
+    /// `None`: it stays with the workers.
+    places: Option<Places>,
+    residence: Residence,
 }
 
 impl<H: ConnectionHandler> Connection<H> {
@@ -173,14 +183,44 @@ impl<H: ConnectionHandler> Connection<H> {
             sending: Sending::Open,
             fresh: true,
             undecodable: None,
+            places: None,
+            residence: Residence::default(),
         }
     }
 
-    /// Runs until it ends.
+    /// The same that may go elsewhere. To be run on the workers at first.
+    pub fn with_places(mut self, places: Option<Places>) -> Connection<H> {
+        self.places = places;
+        self
+    }
+
+    /// Runs until it ends, or goes on elsewhere.
     pub async fn run(mut self) {
-        if let End::Orderly = self.serve().await {
-            self.linger().await;
+        match self.serve().await {
+            End::Orderly => self.linger().await,
+            End::AtOnce => {}
+            End::Moves(place) => self.go_on_in(place),
         }
+    }
+
+    /// With everything that it has begun. Readiness of a socket is told to the runtime that it was made
+    /// in, so it is made anew.
+    fn go_on_in(mut self, place: Place) {
+        let duplicate = self.stream.as_fd().try_clone_to_owned();
+        let Some(runtime) = self.places.as_ref().map(|it| it.runtime(place).clone()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            let stream = duplicate.map(std::net::TcpStream::from).and_then(TcpStream::from_std);
+            // Without one its old one goes on here, which only costs time.
+            match stream {
+                Ok(stream) => self.stream = stream,
+                Err(error) => tracing::debug!(%error, "a connection keeps its socket"),
+            }
+            self.residence.moved_to(place);
+            self.handler.moved_to(place);
+            self.run().await;
+        });
     }
 
     async fn serve(&mut self) -> End {
@@ -224,6 +264,12 @@ impl<H: ConnectionHandler> Connection<H> {
         self.resting = false;
         self.registration.client().touch();
         self.tell_input();
+        if self.places.is_some() {
+            let place = self.residence.place_for(&self.requests);
+            if place != self.residence.place() {
+                return Err(End::Moves(place));
+            }
+        }
         self.handle().await
     }
 
@@ -284,6 +330,7 @@ impl<H: ConnectionHandler> Connection<H> {
                 }
                 Step::Close => return Err(End::Orderly),
                 Step::Wait(ticket) => {
+                    self.residence.submitted();
                     let outcome = self.wait_for_ticket(ticket).await?;
                     self.handler.resume(outcome, &mut self.out);
                     if self.registration.client().must_finish() {

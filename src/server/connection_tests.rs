@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::connection::{ConnectionHandler, Step};
 use super::limits::{ConnectionLimits, OUTPUT_TURN_BYTES};
 use super::listener::ClientListener;
+use super::places::Places;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,10 +27,13 @@ struct Shared {
     /// Each WAIT puts the sender of its outcome here.
     waiting: Mutex<Vec<oneshot::Sender<i64>>>,
     handled: AtomicUsize,
+    /// On which threads a SET was handled, in order, each change once.
+    threads: Mutex<Vec<String>>,
     dropped_handlers: AtomicUsize,
 }
 
-/// ECHO text; REPEAT count: that many bytes; WAIT: an integer, once the test says which; QUIT.
+/// ECHO text; REPEAT count: that many bytes; WAIT: an integer, once the test says which; SET key number:
+/// that number, a moment later; QUIT.
 struct Handler {
     shared: Arc<Shared>,
 }
@@ -59,6 +63,19 @@ impl ConnectionHandler for Handler {
                     let count = String::from_utf8_lossy(&request.arguments[1]).parse();
                     Reply::bulk(vec![b'r'; count.expect("a count")]).encode(Protocol::Resp2, out);
                 }
+                b"SET" => {
+                    let thread = std::thread::current().name().unwrap_or_default().to_owned();
+                    let mut threads = self.shared.threads.lock();
+                    if threads.last() != Some(&thread) {
+                        threads.push(thread);
+                    }
+                    let number = String::from_utf8_lossy(&request.arguments[2]).parse();
+                    let number = number.expect("a number");
+                    return Step::Wait(Box::pin(async move {
+                        tokio::task::yield_now().await;
+                        number
+                    }));
+                }
                 b"WAIT" => {
                     let (sender, receiver) = oneshot::channel();
                     self.shared.waiting.lock().push(sender);
@@ -85,12 +102,20 @@ struct Server {
 }
 
 async fn start(limits: ConnectionLimits) -> Server {
+    start_in(limits, None).await
+}
+
+async fn start_in(limits: ConnectionLimits, places: Option<Places>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let shared = Arc::new(Shared::default());
     let handlers = Arc::clone(&shared);
     let make_handler = move |_| Handler { shared: Arc::clone(&handlers) };
-    Server { listener: ClientListener::start(listener, limits, make_handler), address, shared }
+    Server {
+        listener: ClientListener::start(listener, limits, places, make_handler),
+        address,
+        shared,
+    }
 }
 
 struct TestClient {
@@ -359,4 +384,59 @@ async fn many_announcements_get_little_room_and_their_arguments_all_the_same() {
         client.stream.write_all(b"\r\n").await.expect("sent");
         assert_eq!(client.next().await, Some(Reply::bulk(value)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
+    const DRIVER: &str = "stands in for the driver";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime starts");
+    let beside_driver = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = std::thread::Builder::new().name(DRIVER.to_owned()).spawn(move || {
+        runtime.block_on(stopped).expect("the test says when");
+    });
+    let places = Places::new(tokio::runtime::Handle::current(), beside_driver);
+    let server = start_in(ConnectionLimits::default(), Some(places)).await;
+    let mut client = TestClient::connect(&server).await;
+    let mut number = 0;
+    for _ in 0..5 {
+        for _ in 0..100 {
+            number += 1;
+            client.send(&[b"SET", b"k", number.to_string().as_bytes()]).await;
+            assert_eq!(client.next().await, Some(Reply::Integer(number)));
+        }
+        // Both at once: the rest of what was read goes along.
+        let mut out = BytesMut::new();
+        encode_request(&["SET", "k", "-1"], &mut out);
+        encode_request(&["ECHO", "text"], &mut out);
+        encode_request(&["SET", "k", "-2"], &mut out);
+        client.stream.write_all(&out).await.expect("sent");
+        assert_eq!(client.next().await, Some(Reply::Integer(-1)));
+        assert_eq!(client.next().await, Some(Reply::bulk("text")));
+        assert_eq!(client.next().await, Some(Reply::Integer(-2)));
+    }
+    let threads = server.shared.threads.lock().clone();
+    let visits = threads.iter().filter(|thread| *thread == DRIVER).count();
+    assert_eq!(visits, 5, "{threads:?}");
+    assert_ne!(threads.last().map(String::as_str), Some(DRIVER), "it has gone back");
+
+    // One that ends there, and one that is closed there.
+    for ends in [true, false] {
+        let mut client = TestClient::connect(&server).await;
+        for _ in 0..100 {
+            client.send(&[b"SET", b"k", b"1"]).await;
+            assert_eq!(client.next().await, Some(Reply::Integer(1)));
+        }
+        assert_eq!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        if ends {
+            drop(client);
+            wait_for(|| server.shared.dropped_handlers.load(Ordering::SeqCst) == 1).await;
+        } else {
+            server.listener.shutdown(PATIENCE).await;
+            assert_eq!(client.next().await, None);
+        }
+    }
+    stop.send(()).expect("it waits");
+    driver.expect("it was started").join().expect("it ends");
 }

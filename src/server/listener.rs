@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{Connection, ConnectionHandler};
 use super::limits::ConnectionLimits;
+use super::places::Places;
 use super::registry::{Client, ClientRegistry};
 
 /// Everything that serves clients on one port. Dropping it stops accepting; connections go on.
@@ -21,15 +22,16 @@ pub struct ClientListener {
 
 impl ClientListener {
     /// Accepts from now on, each connection with a handler of its own. Must be called inside a
-    /// Tokio runtime.
+    /// Tokio runtime: where connections are first.
     pub fn start<H: ConnectionHandler>(
         listener: TcpListener,
         limits: ConnectionLimits,
+        places: Option<Places>,
         make_handler: impl Fn(Arc<Client>) -> H + Send + Sync + 'static,
     ) -> ClientListener {
         let registry = Arc::new(ClientRegistry::new(limits.clients_max));
         let accepting =
-            tokio::spawn(accept_all(listener, Arc::clone(&registry), limits, make_handler));
+            tokio::spawn(accept_all(listener, Arc::clone(&registry), limits, places, make_handler));
         ClientListener { registry, accepting }
     }
 
@@ -61,11 +63,12 @@ async fn accept_all<H: ConnectionHandler>(
     listener: TcpListener,
     registry: Arc<ClientRegistry>,
     limits: ConnectionLimits,
+    places: Option<Places>,
     make_handler: impl Fn(Arc<Client>) -> H + Send + Sync + 'static,
 ) {
     let mut failing = false;
     loop {
-        match accept_one(&listener, &registry, limits, &make_handler).await {
+        match accept_one(&listener, &registry, limits, &places, &make_handler).await {
             Ok(()) => failing = false,
             Err(error) => {
                 // One line, not one per attempt: out of file descriptors, it can last.
@@ -83,6 +86,7 @@ async fn accept_one<H: ConnectionHandler>(
     listener: &TcpListener,
     registry: &Arc<ClientRegistry>,
     limits: ConnectionLimits,
+    places: &Option<Places>,
     make_handler: &(impl Fn(Arc<Client>) -> H + Send + Sync + 'static),
 ) -> io::Result<()> {
     let (stream, address) = listener.accept().await?;
@@ -95,7 +99,8 @@ async fn accept_one<H: ConnectionHandler>(
         return Ok(());
     }
     let handler = make_handler(Arc::clone(registration.client()));
-    tokio::spawn(Connection::new(stream, handler, registration, limits).run());
+    let connection = Connection::new(stream, handler, registration, limits);
+    tokio::spawn(connection.with_places(places.clone()).run());
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! replies and submissions out. It knows its node through [`Backend`] only and has no socket, thread
 //! or clock, so the simulator runs the very code that serves real clients.
 
+pub mod answers;
 pub mod backend;
 pub mod cluster;
 pub mod connection;
@@ -23,6 +24,7 @@ mod monitors;
 pub mod node;
 pub mod parameters;
 mod pause;
+pub mod places;
 mod rates;
 pub mod refusal;
 pub mod registry;

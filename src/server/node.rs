@@ -13,12 +13,14 @@ use resp::{DecodeError, Request};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 
+use super::answers::Answers;
 use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 use super::connection::{self, ConnectionHandler};
 use super::handover::{HandOver, HandOverRefused, Target};
 use super::info::host_and_port;
 use super::long_reads::LongReads;
 use super::masters::{Masters, Switch};
+use super::places::Place;
 use super::refusal::Refusal;
 use super::registry::Client;
 use super::sentinel::names;
@@ -74,7 +76,7 @@ impl NodeBackend {
             seat,
             clients_max,
             started: Instant::now(),
-            answers: Arc::default(),
+            answers: Arc::new(Answers::new(answer_within_us)),
             disk_used: Mutex::new(None),
             masters: Masters::default(),
             links: Arc::new(|_| false),
@@ -123,7 +125,7 @@ impl NodeBackend {
         status.master.filter(|_| !own || self.handle.boot_us() < status.serving_until_us)
     }
 
-    /// To be run by a task of Tokio's; without it no update is answered.
+    /// Its tasks have to run; without them no update is answered.
     pub fn answers(&self) -> &Arc<Answers> {
         &self.answers
     }
@@ -442,6 +444,7 @@ pub struct SessionHandler {
     client: Arc<Client>,
     backend: Arc<NodeBackend>,
     shared: Arc<Shared>,
+    place: Place,
 }
 
 impl SessionHandler {
@@ -451,38 +454,7 @@ impl SessionHandler {
         let session =
             Session::new(shared.clone(), client.id(), client.address().to_string(), local)
                 .connected(client.clone());
-        SessionHandler { session, client, backend, shared }
-    }
-}
-
-/// Outcomes on their way from the applying thread to the connections' tasks. One task inside Tokio
-/// hands them out: waking each connection from outside would cost a system call for every reply.
-#[derive(Default)]
-pub struct Answers {
-    waiting: Mutex<Vec<(oneshot::Sender<Outcome>, Outcome)>>,
-    arrived: Notify,
-}
-
-impl Answers {
-    fn push(&self, to: oneshot::Sender<Outcome>, outcome: Outcome) {
-        let mut waiting = self.waiting.lock();
-        let first = waiting.is_empty();
-        waiting.push((to, outcome));
-        drop(waiting);
-        if first {
-            self.arrived.notify_one();
-        }
-    }
-
-    /// Hands outcomes out, for ever.
-    pub async fn run(&self) {
-        loop {
-            self.arrived.notified().await;
-            for (to, outcome) in std::mem::take(&mut *self.waiting.lock()) {
-                // The client may have gone meanwhile.
-                let _ = to.send(outcome);
-            }
-        }
+        SessionHandler { session, client, backend, shared, place: Place::Workers }
     }
 }
 
@@ -530,14 +502,14 @@ impl ConnectionHandler for SessionHandler {
                 connection::Step::Wait(Ticket::Pause(Box::pin(tokio::time::sleep(pause))))
             }
             Step::Submit(Submission { items, count, charge }) => {
-                let (sender, receiver) = oneshot::channel();
-                let answers = self.backend.answers.clone();
+                let read_at_us = self.backend.handle.boot_us();
+                let (promise, receiver) = self.backend.answers.promise(read_at_us, self.place);
                 self.backend.handle.submit(node::Submission {
                     items,
                     count,
                     charge,
-                    read_at_us: self.backend.handle.boot_us(),
-                    respond: Box::new(move |outcome| answers.push(sender, outcome)),
+                    read_at_us,
+                    respond: Box::new(move |outcome| promise.keep(outcome)),
                 });
                 connection::Step::Wait(Ticket::Outcome(receiver))
             }
@@ -548,6 +520,10 @@ impl ConnectionHandler for SessionHandler {
         if let Some(outcome) = outcome {
             self.session.complete(outcome.map_err(Refusal::from), out);
         }
+    }
+
+    fn moved_to(&mut self, place: Place) {
+        self.place = place;
     }
 
     fn on_read(&self, bytes: usize) {

@@ -134,3 +134,45 @@ fn ten_thousand_idle_connections_are_no_trouble() {
     assert_eq!(report.text("ballot"), ballot, "nobody was elected meanwhile");
     load.stop().check(&cluster);
 }
+
+/// As many as connect at once when a node has become the master.
+const BURST: usize = 600;
+/// A system drops a connection that finds no room in the queue, and the client's system asks again
+/// after a second.
+const BEFORE_ASKING_AGAIN: Duration = Duration::from_millis(900);
+
+#[test]
+fn a_burst_of_connections_waits_in_the_queue_until_the_node_accepts_them() {
+    let queue_max = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux has it");
+    let queue_max: usize = queue_max.trim().parse().expect("it is a number");
+    let count = BURST.min(queue_max);
+    let cluster = Cluster::alone();
+    let address = cluster.address(0).parse().expect("an address with a port");
+    cluster.stall(0);
+    let clients: Vec<_> = (0..count)
+        .map_while(|_| TcpStream::connect_timeout(&address, BEFORE_ASKING_AGAIN).ok())
+        .collect();
+    cluster.go_on(0);
+    assert_eq!(clients.len(), count, "connected while the node stood still");
+    for mut client in clients {
+        client.write_all(b"PING\r\n").expect("it is open");
+        client.set_read_timeout(Some(ANSWER_WITHIN)).expect("it is a socket");
+        let mut answer = [0; 7];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"+PONG\r\n");
+    }
+}
+
+/// Growing the table of open files holds a process with many threads up, for as long as it takes every
+/// processor to pass a point of rest: up to a second until there is room for 1,000 clients.
+#[test]
+fn the_table_of_open_files_has_room_for_all_clients_from_the_start() {
+    let cluster = Cluster::alone();
+    let allowed = cluster.redis_cli(0, &["config", "get", "maxclients"]);
+    let allowed: u64 = allowed.lines().last().and_then(|it| it.parse().ok()).expect("a number");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", cluster.pid(0))).expect("it runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("Linux has it");
+    let size: u64 = size.trim().parse().expect("it is a number");
+    assert!(size > allowed, "a table of {size} for {allowed} clients");
+}
