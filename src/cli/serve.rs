@@ -23,7 +23,9 @@ use crate::config::{Config, EngineKind};
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
-use crate::node::{Ended, Inbox, Input, KeepAwake, Node, NodeMessage, Outbox, Surroundings, clock};
+use crate::node::{
+    self, Ended, Inbox, Input, KeepAwake, Node, NodeMessage, Outbox, Surroundings, clock,
+};
 use crate::paxos::{Incarnation, Message, NodeId, Settings};
 use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
 use crate::server::Shared;
@@ -190,16 +192,19 @@ async fn serve(
     let links = outbox.clone();
     let backend = backend.with_heads(heads).with_links(Arc::new(move |node| links.stand(node)));
     let backend = Arc::new(backend);
-    let answers = backend.answers().clone();
-    hand_out(&answers, running.beside_driver());
     let shared = Shared::new(incarnation.0 ^ clock::boot_us());
     let shared = Arc::new(shared.with_clocks(clock::boot_us, clock::wall_ms));
     master_changes.tell(backend.clone(), shared.clone());
-    let places = Places::of_this_machine(Handle::current(), running.beside_driver().clone());
+    let places = Places::of_this_machine(
+        Handle::current(),
+        running.beside_driver().clone(),
+        limits.clients_max,
+    );
     let listener = ClientListener::start(clients, limits, places, {
         let (shared, backend) = (shared.clone(), backend.clone());
         move |client| SessionHandler::new(shared.clone(), client, backend.clone())
     });
+    hand_out(backend.answers(), running.handle(), running.beside_driver(), listener.registry());
     shared.set_registry(listener.registry().clone());
     tokio::spawn(ticker::run(shared));
     assert!(registry.set(listener.registry().clone()).is_ok(), "the registry is set once");
@@ -245,11 +250,23 @@ async fn open_while_clients_hear_loading(
 }
 
 /// Starts what answers those who wait for updates, in both places where they may be.
-fn hand_out(answers: &Arc<Answers>, beside_driver: &Handle) {
+fn hand_out(
+    answers: &Arc<Answers>,
+    node: &node::Handle,
+    beside_driver: &Handle,
+    registry: &Arc<ClientRegistry>,
+) {
     let (here, there, overdue) = (answers.clone(), answers.clone(), answers.clone());
+    let (node, registry) = (node.clone(), registry.clone());
     tokio::spawn(async move { here.hand_out_in(Place::Workers).await });
     beside_driver.spawn(async move { there.hand_out_in(Place::BesideDriver).await });
-    tokio::spawn(async move { overdue.watch(clock::boot_us).await });
+    let hang_up = move || {
+        let count = registry.list().iter().filter(|client| client.hang_up()).count();
+        if count > 0 {
+            tracing::warn!("the driver stands still, as the disk may: closed {count} connections");
+        }
+    };
+    tokio::spawn(async move { overdue.watch(&node, hang_up).await });
 }
 
 /// Returns when the node has handed over after a signal or a client's word, or has ended by itself.

@@ -22,6 +22,8 @@ struct Published {
     serving_until_us: AtomicU64,
     serving_from: AtomicU64,
     stamp_offset_ms: AtomicI64,
+    /// When the driver last published; 0: never.
+    stepped_us: AtomicU64,
     status: RwLock<Option<Arc<Status>>>,
 }
 
@@ -31,6 +33,7 @@ impl Published {
             serving_until_us: AtomicU64::new(0),
             serving_from: AtomicU64::new(0),
             stamp_offset_ms: AtomicI64::new(0),
+            stepped_us: AtomicU64::new(0),
             status: RwLock::new(None),
         }
     }
@@ -76,6 +79,15 @@ impl Handle {
     /// What the driver knows now; in force for every clone when this returns.
     pub fn publish(&self, status: &Arc<Status>) {
         self.published.publish(status);
+        self.published.stepped_us.store(self.boot_us(), Ordering::SeqCst);
+    }
+
+    /// How long ago the driver ended a step, in microseconds; 0 before its first.
+    pub fn silent_us(&self) -> u64 {
+        match self.published.stepped_us.load(Ordering::SeqCst) {
+            0 => 0,
+            stepped_us => self.boot_us().saturating_sub(stepped_us),
+        }
     }
 
     /// The boot clock, in microseconds.

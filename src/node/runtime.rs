@@ -427,11 +427,12 @@ impl World {
             if std::mem::take(&mut self.has_sent) {
                 tokio::task::yield_now().await;
             }
-            saving.save(&self.saves);
-            self.saves.clear();
-        } else {
-            saving.save_later(std::mem::take(&mut self.saves));
+            if saving.save(&self.saves) {
+                self.saves.clear();
+                return;
+            }
         }
+        saving.save_later(std::mem::take(&mut self.saves));
     }
 
     /// Does what the step wants applied: a leader itself, if it is little, once the log's thread has

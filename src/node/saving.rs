@@ -29,8 +29,12 @@ use crate::transaction_log::{LogError, TransactionLog};
 const QUICK: Duration = Duration::from_millis(1);
 /// A disk that took longer once
 const STALL: Duration = Duration::from_millis(10);
-/// is not taken for quick for so long.
+/// is not taken for quick for so long,
 const DISTRUST: Duration = Duration::from_secs(10);
+/// and one that took as long as might cost a lease
+const LONG_STALL: Duration = Duration::from_millis(100);
+/// for so long.
+const LONG_DISTRUST: Duration = Duration::from_secs(600);
 /// More bytes than these are left to the log's thread, however quick the disk is.
 const QUICK_BYTES: usize = 256 << 10;
 
@@ -46,7 +50,7 @@ pub(super) struct Saving {
     /// Jobs that the log's thread has not done yet.
     waiting: AtomicUsize,
     is_quick: AtomicBool,
-    stalled_at: Mutex<Option<Instant>>,
+    distrusted_until: Mutex<Option<Instant>>,
     last_sync_us: AtomicU64,
     /// The log is synced up to here; what the store may drain.
     synced: Arc<AtomicU64>,
@@ -72,7 +76,7 @@ impl Saving {
             jobs: Mailbox::default(),
             waiting: AtomicUsize::new(0),
             is_quick: AtomicBool::new(false),
-            stalled_at: Mutex::new(None),
+            distrusted_until: Mutex::new(None),
             last_sync_us: AtomicU64::new(0),
             synced,
             inbox,
@@ -96,11 +100,18 @@ impl Saving {
         Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed))
     }
 
-    /// Saves now. To be called by the driver, after [`Saving::is_quick`].
-    pub fn save(&self, saves: &[Save]) {
-        if let Err(error) = self.append(&mut self.log.lock(), saves) {
+    /// Saves now. To be called by the driver, after [`Saving::is_quick`]. False: the log's thread is at
+    /// work after all, and nothing has happened.
+    pub fn save(&self, saves: &[Save]) -> bool {
+        let Some(mut log) = self.log.try_lock() else { return false };
+        // The log's thread counts its job as waiting until it has let go of the log.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
+        if let Err(error) = self.append(&mut log, saves) {
             self.failed(&error);
         }
+        true
     }
 
     /// Has the log's thread save.
@@ -172,11 +183,13 @@ impl Saving {
     /// What a write and its sync say about the disk.
     fn judge(&self, began: Instant, took: Duration) {
         self.last_sync_us.store(took.as_micros() as u64, Ordering::Relaxed);
-        let mut stalled_at = self.stalled_at.lock();
+        let ended = began + took;
+        let mut until = self.distrusted_until.lock();
         if took > STALL {
-            *stalled_at = Some(began);
+            let distrust = if took > LONG_STALL { LONG_DISTRUST } else { DISTRUST };
+            *until = until.max(Some(ended + distrust));
         }
-        let distrusted = stalled_at.is_some_and(|at| began.duration_since(at) < DISTRUST);
+        let distrusted = until.is_some_and(|until| ended < until);
         self.is_quick.store(took <= QUICK && !distrusted, Ordering::Relaxed);
     }
 

@@ -4,8 +4,9 @@
 //! would cost a system call for every reply.
 //!
 //! The driver answers everything in time, unless it stands still itself: a disk that is quick as a rule
-//! is used by its thread (`node/saving.rs`), and may stall once. So what is overdue is answered here,
-//! with "nobody knows", which is true whatever the driver finds out later.
+//! is used by its thread (`node/saving.rs`), and may stall once. Then what is overdue is answered here,
+//! with "nobody knows", which is true whatever the driver finds out later. Connections beside the driver
+//! stand still with it; they are closed, which says the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +16,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::places::Place;
-use crate::node::{Outcome, Refusal};
+use crate::node::{Handle, Outcome, Refusal};
 
-/// So long after its time an outcome is overdue: the driver's own answer, which may be better, has
-/// had its chance.
-const GRACE_US: u64 = 200_000;
-/// How often it is looked for what is overdue.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often somebody looks whether the driver stands still.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A submission that waits for its outcome.
 struct Submitted {
@@ -146,37 +144,48 @@ impl Answers {
         }
     }
 
-    /// Answers what is overdue, for ever. Not to be run beside the driver.
-    pub async fn watch(&self, boot_us: impl Fn() -> u64) {
+    /// Answers what is overdue while the driver stands still, for ever; `hang_up` closes the connections
+    /// beside it. Not to be run beside the driver.
+    pub async fn watch(&self, handle: &Handle, hang_up: impl Fn()) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stood_still = false;
         loop {
             look.tick().await;
-            self.give_up(boot_us());
+            // Twice: after a stop of the whole process the driver may be about to go on.
+            let stands_still = handle.silent_us() >= self.answer_within_us;
+            if stands_still && stood_still {
+                self.give_up(handle.boot_us());
+                hang_up();
+            }
+            stood_still = stands_still;
         }
     }
 
     fn give_up(&self, now_us: u64) {
-        let overdue_us = self.answer_within_us + GRACE_US;
+        let mut overdue = Vec::new();
         let mut pending = self.pending.lock();
         // The clock was read before the number was given, so that the order is not quite that of time:
         // whoever is behind one that is not overdue is found next time.
         while let Some(oldest) = pending.submitted.front_mut() {
-            if oldest.as_ref().is_some_and(|it| now_us < it.at_us + overdue_us) {
+            if oldest.as_ref().is_some_and(|it| now_us < it.at_us + self.answer_within_us) {
                 break;
             }
-            if let Some(submitted) = oldest.take() {
-                let _ = submitted.to.send(Err(Refusal::Uncertain));
-            }
+            overdue.extend(oldest.take());
             pending.submitted.pop_front();
             pending.first += 1;
+        }
+        drop(pending);
+        for submitted in overdue {
+            let _ = submitted.to.send(Err(Refusal::Uncertain));
         }
     }
 }
 
 impl Waiting {
     fn hand_out(&self) {
-        for (to, outcome) in std::mem::take(&mut *self.outcomes.lock()) {
+        let outcomes = std::mem::take(&mut *self.outcomes.lock());
+        for (to, outcome) in outcomes {
             // The client may have gone meanwhile.
             let _ = to.send(outcome);
         }
@@ -215,12 +224,12 @@ mod tests {
         let answers = Arc::new(Answers::new(WITHIN_US));
         let (early, mut first) = answers.promise(0, Place::Workers);
         let (answered, mut second) = answers.promise(10, Place::Workers);
-        let (late, mut third) = answers.promise(GRACE_US, Place::Workers);
+        let (late, mut third) = answers.promise(20, Place::Workers);
         answered.keep(Err(Refusal::TryAgain("in time")));
         answers.workers.hand_out();
-        answers.give_up(WITHIN_US + GRACE_US - 1);
+        answers.give_up(WITHIN_US - 1);
         assert_eq!(outcome(&mut first), None, "it may still be answered");
-        answers.give_up(WITHIN_US + GRACE_US);
+        answers.give_up(WITHIN_US + 15);
         assert!(matches!(outcome(&mut first), Some(Err(Refusal::Uncertain))));
         assert!(matches!(outcome(&mut second), Some(Err(Refusal::TryAgain(_)))));
         assert_eq!(outcome(&mut third), None, "its time comes later");

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::limits::ConnectionLimits;
-use super::places::{Place, Places, Residence};
+use super::places::{self, Place, Places, Residence, Seat};
 use super::registry::Registration;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
@@ -156,6 +156,8 @@ pub struct Connection<H> {
     /// `None`: it stays with the workers.
     places: Option<Places>,
     residence: Residence,
+    /// Beside the driver.
+    seat: Option<Seat>,
 }
 
 impl<H: ConnectionHandler> Connection<H> {
@@ -185,6 +187,7 @@ impl<H: ConnectionHandler> Connection<H> {
             undecodable: None,
             places: None,
             residence: Residence::default(),
+            seat: None,
         }
     }
 
@@ -206,21 +209,53 @@ impl<H: ConnectionHandler> Connection<H> {
     /// With everything that it has begun. Readiness of a socket is told to the runtime that it was made
     /// in, so it is made anew.
     fn go_on_in(mut self, place: Place) {
+        let Some(places) = self.places.clone() else { return };
         let duplicate = self.stream.as_fd().try_clone_to_owned();
-        let Some(runtime) = self.places.as_ref().map(|it| it.runtime(place).clone()) else {
-            return;
-        };
-        runtime.spawn(async move {
-            let stream = duplicate.map(std::net::TcpStream::from).and_then(TcpStream::from_std);
-            // Without one its old one goes on here, which only costs time.
-            match stream {
-                Ok(stream) => self.stream = stream,
-                Err(error) => tracing::debug!(%error, "a connection keeps its socket"),
-            }
-            self.residence.moved_to(place);
+        places.runtime(place).clone().spawn(async move {
+            self.residence.settles_in(place);
             self.handler.moved_to(place);
+            let stream = duplicate.map(std::net::TcpStream::from).and_then(TcpStream::from_std);
+            match stream {
+                Ok(stream) => {
+                    let before = std::mem::replace(&mut self.stream, stream);
+                    if place == Place::BesideDriver {
+                        let socket = before.into_std().map(OwnedFd::from);
+                        self.registration.client().keep_socket(socket.ok());
+                    }
+                }
+                // Its old one goes on here, which only costs time; but nobody could close it.
+                Err(error) => {
+                    tracing::debug!(%error, "a connection keeps its socket");
+                    self.places = None;
+                }
+            }
             self.run().await;
         });
+    }
+
+    /// Where it has to go before it handles what was decoded.
+    fn leaves_for(&mut self) -> Option<Place> {
+        let places = self.places.as_ref()?;
+        let place = self.residence.place_for(&self.requests);
+        if place == self.residence.place() {
+            return None;
+        }
+        self.seat = match place {
+            Place::Workers => None,
+            Place::BesideDriver => places.seat(self.registration.client()),
+        };
+        if place == Place::BesideDriver && self.seat.is_none() {
+            self.residence.settles_in(Place::Workers);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// Beside the driver only little is received and decoded.
+    fn has_much_to_receive(&self) -> bool {
+        self.residence.place() == Place::BesideDriver
+            && (self.buffer.len() > READ_BYTES_MIN
+                || !places::is_little(self.decoder.missing_bytes(&self.buffer)))
     }
 
     async fn serve(&mut self) -> End {
@@ -244,6 +279,10 @@ impl<H: ConnectionHandler> Connection<H> {
         if self.registration.client().must_finish() {
             return Err(End::Orderly);
         }
+        if self.requests.is_empty() && self.has_much_to_receive() {
+            self.seat = None;
+            return Err(End::Moves(Place::Workers));
+        }
         self.decode();
         if self.requests.is_empty() {
             return match (self.undecodable, self.sending) {
@@ -264,11 +303,8 @@ impl<H: ConnectionHandler> Connection<H> {
         self.resting = false;
         self.registration.client().touch();
         self.tell_input();
-        if self.places.is_some() {
-            let place = self.residence.place_for(&self.requests);
-            if place != self.residence.place() {
-                return Err(End::Moves(place));
-            }
+        if let Some(place) = self.leaves_for() {
+            return Err(End::Moves(place));
         }
         self.handle().await
     }
@@ -330,7 +366,6 @@ impl<H: ConnectionHandler> Connection<H> {
                 }
                 Step::Close => return Err(End::Orderly),
                 Step::Wait(ticket) => {
-                    self.residence.submitted();
                     let outcome = self.wait_for_ticket(ticket).await?;
                     self.handler.resume(outcome, &mut self.out);
                     if self.registration.client().must_finish() {

@@ -386,17 +386,26 @@ async fn many_announcements_get_little_room_and_their_arguments_all_the_same() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
-    const DRIVER: &str = "stands in for the driver";
+/// The thread that stands in for the driver's.
+const DRIVER: &str = "stands in for the driver";
+
+/// A runtime on one thread, until it is told to stop.
+fn stand_in_for_the_driver()
+-> (tokio::runtime::Handle, oneshot::Sender<()>, std::thread::JoinHandle<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime starts");
-    let beside_driver = runtime.handle().clone();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let driver = std::thread::Builder::new().name(DRIVER.to_owned()).spawn(move || {
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(DRIVER.to_owned()).spawn(move || {
         runtime.block_on(stopped).expect("the test says when");
     });
-    let places = Places::new(tokio::runtime::Handle::current(), beside_driver);
+    (handle, stop, thread.expect("it starts"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
+    let (beside_driver, stop, driver) = stand_in_for_the_driver();
+    let places = Places::new(tokio::runtime::Handle::current(), beside_driver, 1);
     let server = start_in(ConnectionLimits::default(), Some(places)).await;
     let mut client = TestClient::connect(&server).await;
     let mut number = 0;
@@ -429,14 +438,59 @@ async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
             assert_eq!(client.next().await, Some(Reply::Integer(1)));
         }
         assert_eq!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        // The only seat is taken.
+        let mut other = TestClient::connect(&server).await;
+        for _ in 0..200 {
+            other.send(&[b"SET", b"k", b"2"]).await;
+            assert_eq!(other.next().await, Some(Reply::Integer(2)));
+        }
+        assert_ne!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        // A value that is not small is received elsewhere, and its client comes back.
+        let long = format!("{}1", "0".repeat(100_000));
+        client.send(&[b"SET", b"k", long.as_bytes()]).await;
+        assert_eq!(client.next().await, Some(Reply::Integer(1)));
+        assert_ne!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        drop(other);
+        for _ in 0..100 {
+            client.send(&[b"SET", b"k", b"3"]).await;
+            assert_eq!(client.next().await, Some(Reply::Integer(3)));
+        }
+        assert_eq!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
         if ends {
             drop(client);
-            wait_for(|| server.shared.dropped_handlers.load(Ordering::SeqCst) == 1).await;
+            wait_for(|| server.shared.dropped_handlers.load(Ordering::SeqCst) == 2).await;
         } else {
             server.listener.shutdown(PATIENCE).await;
             assert_eq!(client.next().await, None);
         }
     }
     stop.send(()).expect("it waits");
-    driver.expect("it was started").join().expect("it ends");
+    driver.join().expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_a_driver_that_stands_still_can_be_closed() {
+    let (beside_driver, stop, driver) = stand_in_for_the_driver();
+    let places = Places::new(tokio::runtime::Handle::current(), beside_driver.clone(), 1);
+    let server = start_in(ConnectionLimits::default(), Some(places)).await;
+    let mut client = TestClient::connect(&server).await;
+    let known = loop {
+        client.send(&[b"SET", b"k", b"1"]).await;
+        assert_eq!(client.next().await, Some(Reply::Integer(1)));
+        let known = server.listener.registry().list().remove(0);
+        if server.shared.threads.lock().last().map(String::as_str) == Some(DRIVER) {
+            break known;
+        }
+        assert!(!known.hang_up(), "with the workers it is closed by its task");
+    };
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    beside_driver.spawn(async move { waits.recv() });
+    client.send(&[b"SET", b"k", b"2"]).await;
+    assert!(known.hang_up());
+    assert_eq!(client.next().await, None, "closed while the driver stands still");
+    go_on.send(()).expect("it waits");
+    wait_for(|| server.listener.registry().list().is_empty()).await;
+    assert!(!known.hang_up(), "its socket is not kept any longer");
+    stop.send(()).expect("it waits");
+    driver.join().expect("it ends");
 }

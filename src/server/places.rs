@@ -3,17 +3,24 @@
 //! A client that does nothing but small updates costs least on the driver's own thread: no other thread
 //! has to be woken to take its updates or to hand out their outcomes, and while the driver waits for the
 //! disk its requests gather in their sockets, without waking anybody. On two processors that gave a
-//! fifth. Everything else stays with the workers, since whatever takes long beside the driver would keep
+//! quarter. Everything else stays with the workers, since whatever takes long beside the driver would keep
 //! it from its heartbeats: a connection goes back before it does anything but submit a small update.
 //!
-//! With more processors than [`PROCESSORS_MAX`] nobody goes to the driver: one thread would have to do
+//! With more processors than two nobody goes to the driver: one thread would have to do
 //! for all of them, and it was not measured.
+//!
+//! When the driver stands still, so do they. Somebody else must then be able to close them: so the
+//! socket of each is kept a second time, by its [`Client`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use resp::Request;
 use tokio::runtime::Handle;
+
+use super::registry::Client;
 
 /// See above.
 const PROCESSORS_MAX: usize = 2;
@@ -24,19 +31,34 @@ const REQUESTS_MAX: usize = 4;
 /// and the most bytes of their arguments.
 const BYTES_MAX: usize = 1 << 10;
 
-/// Updates that are encoded and submitted, and read nothing before.
-const UPDATES: [&[u8]; 14] = [
-    b"SET", b"MSET", b"DEL", b"INCR", b"DECR", b"INCRBY", b"DECRBY", b"APPEND", b"SETEX",
-    b"PSETEX", b"SETNX", b"GETSET", b"EXPIRE", b"PEXPIRE",
+/// Connections there at most: what the other nodes are sent waits for all that are ready.
+const SEATS_MAX: usize = 512;
+/// They are one in so many of all clients at most, since each takes two open files.
+const SEATS_PART: usize = 16;
+
+/// Updates that are encoded and submitted. No value is looked at before, which may be on a disk, and
+/// none is in the reply.
+const UPDATES: [&[u8]; 10] = [
+    b"SET", b"MSET", b"DEL", b"INCR", b"DECR", b"INCRBY", b"DECRBY", b"SETEX", b"PSETEX", b"SETNX",
 ];
 
 /// Whether all that these ask for is a little work before it is submitted.
 pub fn are_small_updates(requests: &VecDeque<Request>) -> bool {
-    let is_update =
-        |request: &Request| UPDATES.iter().any(|name| request.name().eq_ignore_ascii_case(name));
     requests.len() <= REQUESTS_MAX
         && requests.iter().all(is_update)
         && requests.iter().map(Request::byte_count).sum::<usize>() <= BYTES_MAX
+}
+
+fn is_update(request: &Request) -> bool {
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    let asks_for_value = is(request.name(), b"SET")
+        && request.arguments.iter().skip(3).any(|option| is(option, b"GET"));
+    !asks_for_value && UPDATES.iter().any(|name| is(request.name(), name))
+}
+
+/// Whether so many bytes of one request are received and decoded there.
+pub fn is_little(bytes: usize) -> bool {
+    bytes <= BYTES_MAX
 }
 
 /// One of the two.
@@ -53,18 +75,46 @@ pub enum Place {
 pub struct Places {
     workers: Handle,
     beside_driver: Handle,
+    /// Nobody sits there.
+    free: Arc<AtomicUsize>,
+}
+
+/// One connection's place beside the driver; free again when this is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    client: Arc<Client>,
+    free: Arc<AtomicUsize>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.client.keep_socket(None);
+        self.free.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Places {
     /// `None` where all connections stay with the workers.
-    pub fn of_this_machine(workers: Handle, beside_driver: Handle) -> Option<Places> {
+    pub fn of_this_machine(
+        workers: Handle,
+        beside_driver: Handle,
+        clients_max: usize,
+    ) -> Option<Places> {
         let processors = thread::available_parallelism().map_or(usize::MAX, |it| it.get());
-        (processors <= PROCESSORS_MAX).then(|| Places::new(workers, beside_driver))
+        let seats = SEATS_MAX.min(clients_max / SEATS_PART);
+        (processors <= PROCESSORS_MAX).then(|| Places::new(workers, beside_driver, seats))
     }
 
-    /// However many processors there are.
-    pub fn new(workers: Handle, beside_driver: Handle) -> Places {
-        Places { workers, beside_driver }
+    /// However many processors there are, with so many seats beside the driver.
+    pub fn new(workers: Handle, beside_driver: Handle, seats: usize) -> Places {
+        Places { workers, beside_driver, free: Arc::new(AtomicUsize::new(seats)) }
+    }
+
+    /// A seat beside the driver, if one is free.
+    pub fn seat(&self, client: &Arc<Client>) -> Option<Seat> {
+        let take = |free: usize| free.checked_sub(1);
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Seat { client: client.clone(), free: self.free.clone() })
     }
 
     /// Tokio's runtime there.
@@ -80,7 +130,7 @@ impl Places {
 #[derive(Debug)]
 pub struct Residence {
     place: Place,
-    /// With the workers: turns in a row that were small updates and were submitted.
+    /// With the workers: turns in a row that were small updates.
     turns: u32,
 }
 
@@ -93,21 +143,15 @@ impl Default for Residence {
 impl Residence {
     /// Where these are to be handled. To be asked once a turn.
     pub fn place_for(&mut self, requests: &VecDeque<Request>) -> Place {
-        match are_small_updates(requests) {
-            true if self.place == Place::BesideDriver || self.turns >= TURNS_BEFORE => {
-                Place::BesideDriver
-            }
-            true => Place::Workers,
-            false => {
-                self.turns = 0;
-                Place::Workers
-            }
+        if !are_small_updates(requests) {
+            self.turns = 0;
+            return Place::Workers;
         }
-    }
-
-    /// Something was submitted in this turn.
-    pub fn submitted(&mut self) {
         self.turns = self.turns.saturating_add(1);
+        match self.place == Place::BesideDriver || self.turns > TURNS_BEFORE {
+            true => Place::BesideDriver,
+            false => Place::Workers,
+        }
     }
 
     /// Where it is.
@@ -115,8 +159,8 @@ impl Residence {
         self.place
     }
 
-    /// It is there from now on.
-    pub fn moved_to(&mut self, place: Place) {
+    /// It is there from now on, or stays there for a while.
+    pub fn settles_in(&mut self, place: Place) {
         *self = Residence { place, turns: 0 };
     }
 }
@@ -142,6 +186,7 @@ mod tests {
             requests(&[&["SET", "k", "v"], &["GET", "k"]]),
             requests(&[&["EXEC"]]),
             requests(&[&["SET", "k", &large]]),
+            requests(&[&["SET", "k", "v", "nx", "get"]]),
             (0..=REQUESTS_MAX).flat_map(|_| requests(&[&["INCR", "k"]])).collect(),
         ] {
             assert!(!are_small_updates(&other), "{} requests", other.len());
@@ -155,17 +200,16 @@ mod tests {
         let updates = |residence: &mut Residence, count: u32| {
             for turn in 0..count {
                 assert_eq!(residence.place_for(&update), Place::Workers, "turn {turn}");
-                residence.submitted();
             }
         };
         updates(&mut residence, TURNS_BEFORE);
         assert_eq!(residence.place_for(&read), Place::Workers, "reads begin the count anew");
         updates(&mut residence, TURNS_BEFORE);
         assert_eq!(residence.place_for(&requests(&[&["SET", "k", "v"]])), Place::BesideDriver);
-        residence.moved_to(Place::BesideDriver);
+        residence.settles_in(Place::BesideDriver);
         assert_eq!(residence.place_for(&requests(&[&["DEL", "k"]])), Place::BesideDriver);
         assert_eq!(residence.place_for(&read), Place::Workers);
-        residence.moved_to(Place::Workers);
+        residence.settles_in(Place::Workers);
         updates(&mut residence, 1);
     }
 }

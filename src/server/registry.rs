@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::net::{Shutdown, shutdown};
 use tokio::sync::Notify;
 
 use super::room_ahead::RoomsAhead;
@@ -37,6 +39,8 @@ pub struct Client {
     /// Its connection shall keep no more room than it needs, until it says something.
     told_to_rest: AtomicBool,
     told_to_leave: Notify,
+    /// Its socket, while its task may stand still and others must be able to close it.
+    socket: Mutex<Option<OwnedFd>>,
 }
 
 impl Client {
@@ -89,6 +93,22 @@ impl Client {
     /// Ends the connection now, with whatever is pending.
     pub fn kill(&self) {
         self.leave(KILL);
+    }
+
+    /// From now on [`Client::hang_up`] has something to close, or has not.
+    pub(super) fn keep_socket(&self, socket: Option<OwnedFd>) {
+        *self.socket.lock() = socket;
+    }
+
+    /// Closes the connection, if its socket is kept here: whatever its task is doing, nothing more is
+    /// sent or received. Whether it was kept.
+    pub fn hang_up(&self) -> bool {
+        let socket = self.socket.lock();
+        if let Some(socket) = &*socket {
+            // It may be closed already.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
+        socket.is_some()
     }
 
     fn leave(&self, how: u8) {
@@ -202,6 +222,7 @@ impl ClientRegistry {
             room_bytes: AtomicUsize::new(0),
             told_to_rest: AtomicBool::new(false),
             told_to_leave: Notify::new(),
+            socket: Mutex::new(None),
         });
         clients.insert(id, Arc::clone(&client));
         Some(Registration { registry: Arc::clone(self), client })
