@@ -38,6 +38,11 @@ const LONG_DISTRUST: Duration = Duration::from_secs(600);
 /// More bytes than these are left to the log's thread, however quick the disk is.
 const QUICK_BYTES: usize = 256 << 10;
 
+fn is_small(saves: &[Save]) -> bool {
+    let entries = saves.iter().flat_map(|save| &save.entries);
+    entries.map(|entry| entry.value.size_bytes()).sum::<usize>() <= QUICK_BYTES
+}
+
 enum Job {
     Save(Vec<Save>),
     Collapse(Index),
@@ -88,11 +93,9 @@ impl Saving {
 
     /// Whether the driver should save this itself.
     pub fn is_quick(&self, saves: &[Save]) -> bool {
-        let entries = saves.iter().flat_map(|save| &save.entries);
-        let bytes: usize = entries.map(|entry| entry.value.size_bytes()).sum();
         self.is_quick.load(Ordering::Relaxed)
             && self.waiting.load(Ordering::SeqCst) == 0
-            && bytes <= QUICK_BYTES
+            && is_small(saves)
     }
 
     /// How long the last sync took.
@@ -174,19 +177,19 @@ impl Saving {
         let began = Instant::now();
         timed("the log's write", || log.append_all(saves))?;
         timed("the log's sync", || log.sync())?;
-        self.judge(began, began.elapsed());
+        self.judge(began, began.elapsed(), is_small(saves));
         self.synced.store(log.last().index.0, Ordering::SeqCst);
         self.inbox.push(Input::Saved(last.id));
         Ok(())
     }
 
     /// What a write and its sync say about the disk.
-    fn judge(&self, began: Instant, took: Duration) {
+    fn judge(&self, began: Instant, took: Duration, is_small: bool) {
         self.last_sync_us.store(took.as_micros() as u64, Ordering::Relaxed);
         let ended = began + took;
         let mut until = self.distrusted_until.lock();
         if took > STALL {
-            let distrust = if took > LONG_STALL { LONG_DISTRUST } else { DISTRUST };
+            let distrust = if took > LONG_STALL && is_small { LONG_DISTRUST } else { DISTRUST };
             *until = until.max(Some(ended + distrust));
         }
         let distrusted = until.is_some_and(|until| ended < until);

@@ -18,7 +18,9 @@ use tokio::sync::{Notify, oneshot};
 use super::places::Place;
 use crate::node::{Handle, Outcome, Refusal};
 
-/// How often somebody looks whether the driver stands still.
+/// A driver that has ended no step for so long stands still: it ends one every 10 ms at least.
+const STANDS_STILL_US: u64 = 250_000;
+/// How often somebody looks whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A submission that waits for its outcome.
@@ -152,17 +154,21 @@ impl Answers {
         let mut stood_still = false;
         loop {
             look.tick().await;
+            let silent_us = handle.silent_us();
             // Twice: after a stop of the whole process the driver may be about to go on.
-            let stands_still = handle.silent_us() >= self.answer_within_us;
+            let stands_still = silent_us >= STANDS_STILL_US;
             if stands_still && stood_still {
-                self.give_up(handle.boot_us());
-                hang_up();
+                let beside_driver = self.give_up(handle.boot_us());
+                if beside_driver || silent_us >= self.answer_within_us {
+                    hang_up();
+                }
             }
             stood_still = stands_still;
         }
     }
 
-    fn give_up(&self, now_us: u64) {
+    /// Whether some of what is overdue waits beside the driver, where nobody hears of it.
+    fn give_up(&self, now_us: u64) -> bool {
         let mut overdue = Vec::new();
         let mut pending = self.pending.lock();
         // The clock was read before the number was given, so that the order is not quite that of time:
@@ -176,9 +182,11 @@ impl Answers {
             pending.first += 1;
         }
         drop(pending);
+        let beside_driver = overdue.iter().any(|it| it.place == Place::BesideDriver);
         for submitted in overdue {
             let _ = submitted.to.send(Err(Refusal::Uncertain));
         }
+        beside_driver
     }
 }
 
@@ -227,9 +235,9 @@ mod tests {
         let (late, mut third) = answers.promise(20, Place::Workers);
         answered.keep(Err(Refusal::TryAgain("in time")));
         answers.workers.hand_out();
-        answers.give_up(WITHIN_US - 1);
+        assert!(!answers.give_up(WITHIN_US - 1));
         assert_eq!(outcome(&mut first), None, "it may still be answered");
-        answers.give_up(WITHIN_US + 15);
+        assert!(!answers.give_up(WITHIN_US + 15), "nobody is beside the driver");
         assert!(matches!(outcome(&mut first), Some(Err(Refusal::Uncertain))));
         assert!(matches!(outcome(&mut second), Some(Err(Refusal::TryAgain(_)))));
         assert_eq!(outcome(&mut third), None, "its time comes later");
@@ -239,6 +247,15 @@ mod tests {
         answers.workers.hand_out();
         assert!(matches!(outcome(&mut third), Some(Err(Refusal::TryAgain(_)))));
         assert!(answers.pending.lock().submitted.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn those_beside_the_driver_have_to_be_told_otherwise() {
+        let answers = Arc::new(Answers::new(WITHIN_US));
+        let _there = answers.promise(0, Place::BesideDriver);
+        assert!(!answers.give_up(WITHIN_US - 1));
+        assert!(answers.give_up(WITHIN_US));
+        assert!(!answers.give_up(WITHIN_US), "once");
     }
 
     #[test]

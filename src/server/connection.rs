@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -73,6 +73,11 @@ pub trait ConnectionHandler: Send + 'static {
 
     /// The outcome of what the last `handle` waited for.
     fn resume(&mut self, outcome: <Self::Ticket as Future>::Output, out: &mut BytesMut);
+
+    /// Whether all that it is told without having asked is little.
+    fn may_leave_workers(&self) -> bool {
+        true
+    }
 
     /// From now on it is called there.
     fn moved_to(&mut self, _place: Place) {}
@@ -199,44 +204,63 @@ impl<H: ConnectionHandler> Connection<H> {
 
     /// Runs until it ends, or goes on elsewhere.
     pub async fn run(mut self) {
-        match self.serve().await {
-            End::Orderly => self.linger().await,
-            End::AtOnce => {}
-            End::Moves(place) => self.go_on_in(place),
+        loop {
+            match self.serve().await {
+                End::Orderly => return self.linger().await,
+                End::AtOnce => return,
+                End::Moves(place) => match self.go_on_in(place) {
+                    Some(stays) => self = stays,
+                    None => return,
+                },
+            }
         }
     }
 
     /// With everything that it has begun. Readiness of a socket is told to the runtime that it was made
-    /// in, so it is made anew.
-    fn go_on_in(mut self, place: Place) {
-        let Some(places) = self.places.clone() else { return };
-        let duplicate = self.stream.as_fd().try_clone_to_owned();
-        places.runtime(place).clone().spawn(async move {
-            self.residence.settles_in(place);
-            self.handler.moved_to(place);
-            let stream = duplicate.map(std::net::TcpStream::from).and_then(TcpStream::from_std);
-            match stream {
+    /// in, so it is made anew. Returns it when it stays.
+    fn go_on_in(mut self, place: Place) -> Option<Connection<H>> {
+        let runtime = self.places.as_ref()?.runtime(place).clone();
+        let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() else {
+            return self.stay_here();
+        };
+        if place == Place::BesideDriver {
+            // Before it leaves: the driver may stand still already.
+            let Ok(kept) = self.stream.as_fd().try_clone_to_owned() else {
+                return self.stay_here();
+            };
+            self.registration.client().keep_socket(Some(kept));
+            self.read_bytes = READ_BYTES_MIN;
+        }
+        self.residence.settles_in(place);
+        self.handler.moved_to(place);
+        runtime.spawn(async move {
+            match TcpStream::from_std(std::net::TcpStream::from(duplicate)) {
                 Ok(stream) => {
-                    let before = std::mem::replace(&mut self.stream, stream);
-                    if place == Place::BesideDriver {
-                        let socket = before.into_std().map(OwnedFd::from);
-                        self.registration.client().keep_socket(socket.ok());
-                    }
+                    self.stream = stream;
+                    self.run().await;
                 }
-                // Its old one goes on here, which only costs time; but nobody could close it.
-                Err(error) => {
-                    tracing::debug!(%error, "a connection keeps its socket");
-                    self.places = None;
-                }
+                Err(error) => tracing::warn!(%error, "closes a connection that cannot go on"),
             }
-            self.run().await;
         });
+        None
+    }
+
+    /// There are too many open files. With the workers it may stay; beside the driver it may not, and
+    /// is closed.
+    fn stay_here(mut self) -> Option<Connection<H>> {
+        self.seat = None;
+        let stays = self.residence.place() == Place::Workers;
+        self.residence.settles_in(Place::Workers);
+        stays.then_some(self)
     }
 
     /// Where it has to go before it handles what was decoded.
     fn leaves_for(&mut self) -> Option<Place> {
         let places = self.places.as_ref()?;
-        let place = self.residence.place_for(&self.requests);
+        let mut place = self.residence.place_for(&self.requests);
+        if !self.handler.may_leave_workers() {
+            place = Place::Workers;
+        }
         if place == self.residence.place() {
             return None;
         }
@@ -252,10 +276,15 @@ impl<H: ConnectionHandler> Connection<H> {
     }
 
     /// Beside the driver only little is received and decoded.
-    fn has_much_to_receive(&self) -> bool {
-        self.residence.place() == Place::BesideDriver
-            && (self.buffer.len() > READ_BYTES_MIN
+    fn receive_elsewhere(&mut self) -> Result<(), End> {
+        if self.residence.place() == Place::BesideDriver
+            && (self.buffer.len() >= READ_BYTES_MIN
                 || !places::is_little(self.decoder.missing_bytes(&self.buffer)))
+        {
+            self.seat = None;
+            return Err(End::Moves(Place::Workers));
+        }
+        Ok(())
     }
 
     async fn serve(&mut self) -> End {
@@ -279,9 +308,8 @@ impl<H: ConnectionHandler> Connection<H> {
         if self.registration.client().must_finish() {
             return Err(End::Orderly);
         }
-        if self.requests.is_empty() && self.has_much_to_receive() {
-            self.seat = None;
-            return Err(End::Moves(Place::Workers));
+        if self.requests.is_empty() {
+            self.receive_elsewhere()?;
         }
         self.decode();
         if self.requests.is_empty() {
@@ -297,7 +325,10 @@ impl<H: ConnectionHandler> Connection<H> {
                     Err(End::Orderly)
                 }
                 (None, Sending::Closed(_)) => Err(End::AtOnce),
-                (None, Sending::Open) => self.wait_for_bytes().await,
+                (None, Sending::Open) => {
+                    self.receive_elsewhere()?;
+                    self.wait_for_bytes().await
+                }
             };
         }
         self.resting = false;

@@ -522,6 +522,10 @@ impl ConnectionHandler for SessionHandler {
         }
     }
 
+    fn may_leave_workers(&self) -> bool {
+        !self.session.is_subscribed() && !self.session.is_monitor()
+    }
+
     fn moved_to(&mut self, place: Place) {
         self.place = place;
     }

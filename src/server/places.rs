@@ -36,6 +36,11 @@ const SEATS_MAX: usize = 512;
 /// They are one in so many of all clients at most, since each takes two open files.
 const SEATS_PART: usize = 16;
 
+/// Of so many clients, how many may be there.
+pub fn seats_for(clients_max: usize) -> usize {
+    SEATS_MAX.min(clients_max / SEATS_PART)
+}
+
 /// Updates that are encoded and submitted. No value is looked at before, which may be on a disk, and
 /// none is in the reply.
 const UPDATES: [&[u8]; 10] = [
@@ -101,7 +106,7 @@ impl Places {
         clients_max: usize,
     ) -> Option<Places> {
         let processors = thread::available_parallelism().map_or(usize::MAX, |it| it.get());
-        let seats = SEATS_MAX.min(clients_max / SEATS_PART);
+        let seats = seats_for(clients_max);
         (processors <= PROCESSORS_MAX).then(|| Places::new(workers, beside_driver, seats))
     }
 

@@ -101,14 +101,13 @@ impl Client {
     }
 
     /// Closes the connection, if its socket is kept here: whatever its task is doing, nothing more is
-    /// sent or received. Whether it was kept.
+    /// sent or received, and nothing more of what came is handled. Whether it was kept.
     pub fn hang_up(&self) -> bool {
-        let socket = self.socket.lock();
-        if let Some(socket) = &*socket {
-            // It may be closed already.
-            let _ = shutdown(socket, Shutdown::Both);
-        }
-        socket.is_some()
+        let Some(socket) = self.socket.lock().take() else { return false };
+        self.kill();
+        // It may be closed already.
+        let _ = shutdown(socket, Shutdown::Both);
+        true
     }
 
     fn leave(&self, how: u8) {
