@@ -2,7 +2,8 @@
 //!
 //! | thread | does | is told by | tells the driver |
 //! |---|---|---|---|
-//! | driver | [`Driver::step`], and what the other nodes send and get | its inbox | |
+//! | driver | [`Driver::step`], what the other nodes send and get, appends and syncs of a quick disk,
+//!   clients that only update (`server/places.rs`) | its inbox | |
 //! | log | append and sync when the driver leaves it to it, collapse (`node/saving.rs`) | its jobs | `Saved`, `Collapsed` |
 //! | apply | writes to the store, answers clients (`node/applying.rs`; a leader's driver does it itself
 //!   for small entries) | `StoreJob` | `Applied`, `HeadInstalled` |
