@@ -15,9 +15,8 @@ use crate::paxos::Index;
 use crate::store::StoreError;
 use crate::transaction_log::{LogError, Reader, SegmentPreparer};
 
-/// How often free space is looked at: much less than a fast disk needs to write the reserve.
-const DISK_LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
-/// How long housekeeping and draining rest when there is nothing to do.
+/// How long housekeeping and draining rest when there is nothing to do; so often free space is looked
+/// at, much more often than a fast disk needs to write the reserve.
 const REST: Duration = Duration::from_millis(20);
 /// Between two batches draining rests as long as the last one took, and so many times as long while
 /// updates come and little waits to be drained; not at all once much does. So who comes in bursts
@@ -43,7 +42,13 @@ pub(super) fn run_head(common: &Common) {
                 next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
                 thread::sleep(Duration::from_millis(5));
             }
-            !common.stopping.load(Ordering::SeqCst)
+            if common.stopping.load(Ordering::SeqCst) {
+                return Err(HeadFileError::Stopped);
+            }
+            match common.disk_watch.is_nearly_full() {
+                true => Err(HeadFileError::NoRoom),
+                false => Ok(()),
+            }
         });
         let index = frozen.entry.index;
         drop(frozen);
@@ -130,8 +135,6 @@ pub(super) fn run_housekeeping(
     reserve_bytes: u64,
     common: &Common,
 ) {
-    let mut nearly_full = false;
-    let mut looked_at: Option<Instant> = None;
     while !common.stopping.load(Ordering::SeqCst) {
         match preparer.prepare_step() {
             Ok(true) => continue,
@@ -140,25 +143,19 @@ pub(super) fn run_housekeeping(
             Err(LogError::Full { .. }) => {}
             Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
         }
-        if looked_at.is_none_or(|at| at.elapsed() >= DISK_LOOKED_AT_EVERY) {
-            looked_at = Some(Instant::now());
-            match disk.bytes_free(directory) {
-                Ok(free_bytes) => {
-                    let full = free_bytes < reserve_bytes;
-                    if full != nearly_full {
-                        nearly_full = full;
-                        let text = match full {
-                            true => "the disk is nearly full: refuses updates as master",
-                            false => "the disk has room again: updates are taken",
-                        };
-                        tracing::warn!(free_bytes, reserve_bytes, "{text}");
-                        common.inbox.push(Input::DiskNearlyFull(full));
-                    }
-                }
-                Err(error) => {
-                    return (common.fatal)(&format!("{}: {error}", directory.display()));
-                }
-            }
+        let free_bytes = match disk.bytes_free(directory) {
+            Ok(free_bytes) => free_bytes,
+            Err(error) => return (common.fatal)(&format!("{}: {error}", directory.display())),
+        };
+        let undrained_bytes = common.store.layers_bytes() as u64;
+        if common.disk_watch.look(free_bytes, reserve_bytes, undrained_bytes) {
+            let full = common.disk_watch.is_nearly_full();
+            let text = match full {
+                true => "the disk is nearly full: refuses updates as master",
+                false => "the disk has room again: updates are taken",
+            };
+            tracing::warn!(free_bytes, reserve_bytes, undrained_bytes, "{text}");
+            common.inbox.push(Input::DiskNearlyFull(full));
         }
         thread::sleep(REST);
     }

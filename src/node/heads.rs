@@ -52,6 +52,9 @@ pub enum HeadFileError {
     /// The node stops; the head is not needed.
     #[error("the node stops")]
     Stopped,
+    /// The disk is nearly full, and the head could come later.
+    #[error("the disk is nearly full")]
+    NoRoom,
     /// It belongs to another cluster.
     #[error("{path} is a head of the cluster {cluster_id:?}")]
     Foreign {
@@ -65,8 +68,13 @@ pub enum HeadFileError {
 impl HeadFileError {
     /// There was no room for it.
     pub fn is_full_disk(&self) -> bool {
-        let HeadFileError::Io { error, .. } = self else { return false };
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        match self {
+            HeadFileError::Io { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            HeadFileError::NoRoom => true,
+            _ => false,
+        }
     }
 }
 
@@ -178,11 +186,11 @@ impl HeadDirectory {
     }
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
-    /// called now and then with the bytes done, to slow the work down, or to end it: false.
+    /// called now and then with the bytes done, to slow the work down, or to end it.
     pub fn write(
         &self,
         frozen: &Frozen,
-        pace: impl FnMut(u64) -> bool,
+        pace: impl FnMut(u64) -> Result<(), HeadFileError>,
     ) -> Result<HeadInfo, HeadFileError> {
         self.writing.store(true, Ordering::Relaxed);
         let written = self.try_write(frozen, pace);
@@ -203,7 +211,7 @@ impl HeadDirectory {
     fn try_write(
         &self,
         frozen: &Frozen,
-        mut pace: impl FnMut(u64) -> bool,
+        mut pace: impl FnMut(u64) -> Result<(), HeadFileError>,
     ) -> Result<HeadInfo, HeadFileError> {
         let path = self.directory.join(WRITING);
         let keys = Meta::read(&frozen.view)?.databases.iter().map(|database| database.keys).sum();
@@ -226,18 +234,16 @@ impl HeadDirectory {
         let sink = FileSink { file: file.clone(), offset: 0, buffer: Vec::new() };
         let mut writer = HeadWriter::new(sink, meta).map_err(head_at(&path))?;
         let mut result = Ok(());
-        let mut go_on = true;
+        let mut paced = Ok(());
         let mut done_bytes = 0;
         frozen.view.export_rows(&[], &mut |row, value| {
             result = writer.push(row, value);
             done_bytes += (row.len() + value.len()) as u64;
-            go_on = pace(done_bytes);
-            go_on && result.is_ok()
+            paced = pace(done_bytes);
+            paced.is_ok() && result.is_ok()
         })?;
         result.map_err(head_at(&path))?;
-        if !go_on {
-            return Err(HeadFileError::Stopped);
-        }
+        paced?;
         writer.finish().map_err(head_at(&path))?;
         file.sync().map_err(io_at(&path))?;
         self.reader(&path)?.verify().map_err(head_at(&path))?;

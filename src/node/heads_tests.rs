@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::applier::Frozen;
-use super::heads::HeadDirectory;
-use crate::disk::SimulatedDisk;
+use super::heads::{HeadDirectory, HeadFileError};
+use crate::disk::{Disk as _, SimulatedDisk};
 use crate::paxos::{Ballot, Entry, Incarnation, Index, NodeId, Value};
 use crate::store::{RowsMut, Store, StorePlace};
 
@@ -33,7 +33,7 @@ fn frozen() -> Frozen {
 fn a_head_that_was_found_at_the_start_survives_a_power_cut() {
     let source = SimulatedDisk::new(1);
     let heads = open(&source);
-    let info = heads.write(&frozen(), |_| true).unwrap();
+    let info = heads.write(&frozen(), |_| Ok(())).unwrap();
     let chunk = heads.serve(None, 0).unwrap().unwrap();
     let mut found_after_a_restart = 0;
     for step in 0..40 {
@@ -62,12 +62,24 @@ fn a_head_that_finds_no_room_is_told_of_until_one_is_written() {
     let heads = open(&disk);
     assert!(!heads.last_failed());
     disk.set_capacity(Some(0));
-    assert!(heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).is_err());
+    assert!(heads.write(&Frozen { changes: 7, ..frozen() }, |_| Ok(())).is_err());
     assert!(heads.last_failed() && heads.saved_changes() == 0);
     // One that was only stopped changes nothing.
     disk.set_capacity(None);
-    assert!(heads.write(&frozen(), |_| false).is_err());
+    assert!(heads.write(&frozen(), |_| Err(HeadFileError::Stopped)).is_err());
     assert!(heads.last_failed());
-    heads.write(&Frozen { changes: 7, ..frozen() }, |_| true).unwrap();
+    heads.write(&Frozen { changes: 7, ..frozen() }, |_| Ok(())).unwrap();
     assert!(!heads.last_failed() && heads.saved_changes() == 7);
+}
+
+#[test]
+fn a_head_gives_its_room_back_when_the_disk_becomes_nearly_full() {
+    let disk = SimulatedDisk::new(1);
+    let heads = open(&disk);
+    let error = heads.write(&frozen(), |_| Err(HeadFileError::NoRoom)).unwrap_err();
+    assert!(error.is_full_disk() && heads.last_failed(), "{error}");
+    let left = disk.list(Path::new(DIRECTORY)).unwrap();
+    assert!(left.is_empty(), "{left:?} is left");
+    heads.write(&frozen(), |_| Ok(())).unwrap();
+    assert!(!heads.last_failed());
 }

@@ -7,6 +7,7 @@ mod catch_up;
 mod chores;
 pub mod clock;
 mod clock_entries;
+mod disk_watch;
 mod drain_schedule;
 mod driver;
 pub mod environment;

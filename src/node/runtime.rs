@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use super::applier::Frozen;
 use super::applying::{Applying, StoreJob};
 use super::awake::{Awake, KeepAwake};
+use super::disk_watch::DiskWatch;
 use super::driver::Driver;
 use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
 use super::handle::Handle;
@@ -87,7 +88,8 @@ pub struct Surroundings {
     pub master_changed: Arc<dyn Fn(Option<NodeId>) + Send + Sync>,
     /// Bytes of log kept below what could be dropped.
     pub log_keep_bytes: u64,
-    /// Bytes that must stay free on the disk; below it updates are refused.
+    /// Bytes that must stay free on the disk, beside what memory still has to bring to it; below
+    /// that updates are refused.
     pub disk_reserve_bytes: u64,
     /// When processors without work are kept awake.
     pub keep_awake: KeepAwake,
@@ -126,6 +128,7 @@ pub(super) struct Common {
     pub(super) log_synced: Arc<AtomicU64>,
     pub(super) store: Store,
     pub(super) heads: HeadDirectory,
+    pub(super) disk_watch: DiskWatch,
     pub(super) fatal: Fatal,
 }
 
@@ -171,6 +174,7 @@ impl Node {
             log_synced,
             store: store.clone(),
             heads,
+            disk_watch: DiskWatch::default(),
             fatal,
         };
         let handle =

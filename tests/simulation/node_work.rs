@@ -318,7 +318,7 @@ impl World {
         let chunk_bytes = self.plan.head_chunk_bytes;
         let Some(process) = self.process(node) else { return Ok(()) };
         match work {
-            HeadWork::Write(frozen) => match process.heads.write(&frozen, |_| true) {
+            HeadWork::Write(frozen) => match process.heads.write(&frozen, |_| Ok(())) {
                 Ok(info) => {
                     self.note(node, "head written", (info.name.index.0, info.size_bytes));
                     let size_bytes = info.size_bytes;
