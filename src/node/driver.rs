@@ -5,44 +5,29 @@
 //! leave); saves before messages that need them (the replica holds those back); entries are applied
 //! in log order, once chosen, and answered by the applier.
 
-use std::sync::Arc;
+mod dispatching;
+mod proposing;
+mod publishing;
 
-use bytes::BytesMut;
+use std::sync::Arc;
 
 use super::catch_up::CatchUpState;
 use super::clock_entries::ClockEntries;
-use super::environment::{Applied, ApplyJob, Environment, HeadJob, Input, ReadPurpose};
+use super::environment::{Applied, Environment, HeadJob, Input, ReadPurpose};
 use super::handover::{HandOver, HandOverState};
 use super::head_plan::HeadPlan;
 use super::message::{HeadName, NodeMessage};
-use super::proposals::{LARGE_BATCH_BYTES, Proposals};
+use super::proposals::Proposals;
 use super::refusal::Refusal;
-use super::stamp::{OFF_REPORTED_MS, StampClock};
+use super::stamp::StampClock;
 use super::status::{Role, Status};
-use crate::command::batch;
-use crate::paxos::{
-    Ballot, Entry, Event, Incarnation, Index, NodeId, Recovered, Replica, Settings, Value,
-};
-use crate::planted::{Bug, plants};
+use crate::paxos::{Ballot, Event, Incarnation, Index, NodeId, Recovered, Replica, Settings};
 
 /// A node with more chosen entries left to apply leaves elections to others: about a tenth of a
 /// second's work.
 const STANDS_WITHIN_ENTRIES: u64 = 256;
-/// Bytes of entries handed to the applier and not applied yet.
-const APPLY_BYTES_MAX: usize = 8 << 20;
-/// Bytes of entries in one apply job.
-const APPLY_JOB_BYTES: usize = 1 << 20;
-/// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
-const UNSAVED_ENTRIES_MAX: u64 = 1;
-/// Entries proposed and not chosen; the second not smaller than the first, because many small ones
-/// would cost more than they save; a large batch goes out all the same.
-const UNCHOSEN_ENTRIES_MAX: u64 = 2;
 /// How long a planned stop waits for what was proposed.
 const STOP_SETTLES_US: u64 = 100_000;
-/// What nobody waits for is applied once so many entries have gathered,
-const UNHURRIED_ENTRIES: u64 = 32;
-/// or after this long.
-const UNHURRIED_WAIT_US: u64 = 2_000;
 /// How often `step` is called while something is due soon.
 const SOON_US: u64 = 2_000;
 /// Entries proposed and not applied; past it updates wait in the queue.
@@ -234,30 +219,6 @@ impl Driver {
         behind || for_the_clock || becomes_master || self.stopping() || self.hand_over.is_some()
     }
 
-    /// Once so many more submissions are there, the driver does something with them at once. Fewer are
-    /// early enough after something else has happened (a sync has ended, a follower has answered), or
-    /// at the next tick.
-    pub fn submissions_awaited(&self) -> usize {
-        let last = self.replica.last().index.0;
-        let unchosen = last - self.replica.chosen().0;
-        if self.lead.is_none() || !self.serves() || unchosen == 0 {
-            1
-        } else if last - self.replica.durable().0 >= UNSAVED_ENTRIES_MAX
-            || unchosen >= UNCHOSEN_ENTRIES_MAX
-        {
-            usize::MAX
-        } else {
-            self.proposals.missing_to_fill_entry().max(1)
-        }
-    }
-
-    /// While nothing else is to be done: so many more submissions are worth a short wait.
-    pub fn submissions_worth_waiting_for(&self) -> usize {
-        let last = self.replica.last().index;
-        let idles = last == self.replica.chosen() && last == self.replica.durable();
-        if self.lead.is_some() && idles { self.proposals.missing_to_gather() } else { 0 }
-    }
-
     /// Something that was proposed waits for its outcome.
     pub fn has_in_flight(&self) -> bool {
         self.proposals.in_flight() > 0
@@ -440,189 +401,8 @@ impl Driver {
         }
     }
 
-    fn established(&self) -> bool {
-        self.lead.is_some_and(|lead| {
-            self.applied.index >= lead.establish || plants(Bug::AnswersBeforeEstablished)
-        })
-    }
-
-    pub(super) fn serves(&self) -> bool {
-        self.established() && self.now_us < self.replica.lease_until_us()
-    }
-
-    /// Why nothing is answered here, for a node that does not serve.
-    fn refusal(&self) -> Refusal {
-        if self.replica.is_leader() {
-            return match self.established() {
-                true => Refusal::ClusterDown("the master has lost contact with a quorum"),
-                false => Refusal::TryAgain("the new master is not ready yet"),
-            };
-        }
-        match self.replica.leader() {
-            Some(node) => match self.client_addresses.get(usize::from(node.0)) {
-                Some(address) => Refusal::Moved { address: address.clone() },
-                None => Refusal::ClusterDown("no master is known"),
-            },
-            None if self.replica.state().members.is_empty() => {
-                Refusal::Loading("the node is waiting for its cluster")
-            }
-            None if self.now_us < self.successor_expected_until_us => {
-                Refusal::TryAgain("the mastership is being handed over")
-            }
-            None => Refusal::ClusterDown("no master is known"),
-        }
-    }
-
-    fn refusal_of_updates(&self) -> Option<Refusal> {
-        if !self.serves() {
-            return Some(self.refusal());
-        }
-        if self.stopping_since_us.is_some() {
-            return Some(Refusal::TryAgain("the master hands over"));
-        }
-        self.updates_refused()
-    }
-
-    fn updates_refused(&self) -> Option<Refusal> {
-        self.disk_nearly_full.then_some(Refusal::Misconf(
-            "the disk is nearly full; updates are refused until it is not",
-        ))
-    }
-
-    /// Proposes what has gathered. While an entry waits for this node's own disk the next one
-    /// gathers, so that a batch is as large as the load makes it.
-    fn propose(&mut self, environment: &mut dyn Environment) {
-        if self.lead.is_none() {
-            return;
-        }
-        if !self.serves() {
-            let refusal = self.refusal();
-            return self.proposals.refuse_queued(&refusal);
-        }
-        if self.holds_updates() {
-            return;
-        }
-        while self.may_propose(environment) {
-            let stamp_ms = self.stamp_ms();
-            let seed = self.random.u64(..);
-            let Some((payload, waiters, deadline_us)) = self.proposals.next_batch(stamp_ms, seed)
-            else {
-                break;
-            };
-            let position =
-                self.replica.propose(Value::Batch(payload)).expect("the lead was checked above");
-            self.proposals.proposed(position, waiters, deadline_us);
-            self.flush(environment);
-        }
-        // Its own entries would keep a stop from settling.
-        if self.stopping_since_us.is_none() {
-            self.propose_own(environment);
-        }
-    }
-
-    fn may_propose(&self, environment: &dyn Environment) -> bool {
-        let last = self.replica.last().index.0;
-        let unchosen = last - self.replica.chosen().0;
-        last - self.replica.durable().0 < UNSAVED_ENTRIES_MAX
-            && (unchosen == 0
-                || (unchosen < UNCHOSEN_ENTRIES_MAX && self.proposals.fills_entry())
-                || self.proposals.queued_bytes() >= LARGE_BATCH_BYTES)
-            && last - self.applied.index.0 < UNAPPLIED_ENTRIES_MAX
-            && !environment.over_bound()
-    }
-
-    /// Entries that the master needs itself: the clock's when a deadline is due, and heads.
-    fn propose_own(&mut self, environment: &mut dyn Environment) {
-        let mut items = BytesMut::new();
-        let mut asks_for_head = false;
-        let late_ms =
-            self.applied.earliest_deadline_ms.and_then(|at| self.stamp_ms().checked_sub(at));
-        if let Some(late_ms) = late_ms.filter(|_| self.clock_entries.may_propose(self.now_us)) {
-            batch::encode_clock(&mut items, self.clock_entries.expired_keys_max());
-            let index = self.replica.last().index.next();
-            self.clock_entries.proposed(index, late_ms, &self.applied, self.now_us);
-        } else if self.heads.due() {
-            batch::encode_head(&mut items);
-            asks_for_head = true;
-        } else {
-            return;
-        }
-        let (stamp_ms, seed) = (self.stamp_ms(), self.random.u64(..));
-        let payload = batch::seal(stamp_ms, seed, 1, &[items]);
-        let position = self
-            .replica
-            .propose(Value::Batch(payload))
-            .expect("the lead was checked by the caller");
-        if asks_for_head {
-            self.heads.proposed(position.index);
-        }
-        self.flush(environment);
-    }
-
     fn stamp_ms(&self) -> u64 {
         self.clock.stamp_ms(self.now_us).max(self.applied.stamp_ms)
-    }
-
-    /// Hands chosen entries to the applier.
-    fn dispatch(&mut self, environment: &mut dyn Environment) {
-        if self.lets_gather() {
-            return;
-        }
-        let early = plants(Bug::AppliesBeforeChosen) && self.lead.is_some();
-        while (self.dispatched < self.replica.chosen()
-            || (early && self.dispatched < self.replica.last().index))
-            && !self.reading_for_apply
-        {
-            let bytes: usize = self.dispatched_bytes.iter().map(|(_, bytes)| bytes).sum();
-            let full = bytes > APPLY_BYTES_MAX || environment.over_bound();
-            if full || self.catch_up.installing() {
-                return;
-            }
-            let from = self.dispatched.next();
-            match self.replica.cached_entries(from, APPLY_JOB_BYTES) {
-                Some(entries) => self.dispatch_entries(entries, environment),
-                None if from <= self.replica.base().index => return, // A head is on its way.
-                None => {
-                    self.reading_for_apply = true;
-                    let to = self.replica.chosen();
-                    environment.read(ReadPurpose::Apply { from, to });
-                }
-            }
-        }
-    }
-
-    /// Nobody waits for what a follower applies, and many entries at once cost less. A leader's own
-    /// clients wait, and so does a node that is far behind.
-    fn lets_gather(&mut self) -> bool {
-        let count = self.replica.chosen().0.saturating_sub(self.dispatched.0);
-        let hurried = self.lead.is_some() || count >= UNHURRIED_ENTRIES;
-        let since_us = *self.gathers_since_us.get_or_insert(self.now_us);
-        let gathers = count > 0 && !hurried && self.now_us < since_us + UNHURRIED_WAIT_US;
-        if !gathers {
-            self.gathers_since_us = None;
-        }
-        gathers
-    }
-
-    fn dispatch_entries(&mut self, entries: Vec<Entry>, environment: &mut dyn Environment) {
-        let chosen = match plants(Bug::AppliesBeforeChosen) {
-            true => self.replica.last().index,
-            false => self.replica.chosen(),
-        };
-        let job: Vec<_> = entries
-            .into_iter()
-            .take_while(|entry| entry.index <= chosen)
-            .map(|entry| {
-                let waiters = self.proposals.take(entry.position());
-                (entry, waiters)
-            })
-            .collect();
-        let Some((last, _)) = job.last() else { return };
-        self.dispatched = last.index;
-        let bytes = job.iter().map(|(entry, _)| entry.value.size_bytes()).sum();
-        self.heads.logged(bytes as u64);
-        self.dispatched_bytes.push_back((last.index, bytes));
-        environment.apply(ApplyJob { entries: job });
     }
 
     fn keep_time(&mut self, environment: &mut dyn Environment) {
@@ -655,73 +435,6 @@ impl Driver {
             self.handed_over = true;
             self.flush(environment);
         }
-    }
-
-    fn role(&self) -> Role {
-        let state = self.replica.state();
-        match (self.replica.is_leader(), self.serves()) {
-            (true, true) => Role::Master,
-            (true, false) => Role::Leader,
-            _ if state.members.is_empty() => Role::Joining,
-            _ if !state.voting => Role::Learner,
-            _ => Role::Replica,
-        }
-    }
-
-    pub(super) fn publish(&mut self, environment: &mut dyn Environment) {
-        let established = self.established();
-        let serving_until_us = match self.replica.is_leader() && established {
-            true => self.replica.lease_until_us(),
-            false => 0,
-        };
-        let serving_from = match self.lead {
-            Some(lead) if !plants(Bug::AnswersBeforeEstablished) => lead.establish,
-            _ => Index(0),
-        };
-        let stamp_offset_ms = self.clock.offset_ms();
-        let wall_off = environment.wall_ms() as i64 - self.stamp_ms() as i64;
-        let clock_off_ms = if wall_off.unsigned_abs() > OFF_REPORTED_MS { wall_off } else { 0 };
-        let refusal = match self.serves() {
-            true => Refusal::ClusterDown("the master has lost contact with a quorum"),
-            false => self.refusal(),
-        };
-        self.status = Arc::new(Status {
-            role: self.role(),
-            serving_until_us,
-            serving_from,
-            refusal,
-            updates_refused: self.updates_refused(),
-            stamp_offset_ms,
-            master: self.master(),
-            leader_silent_us: self.replica.leader_silent_us(),
-            handover: self.hand_over_state(),
-            ballot: self.replica.state().promised,
-            incarnation: self.settings.incarnation,
-            last: self.replica.last().index,
-            durable: self.replica.durable(),
-            chosen: self.replica.chosen(),
-            applied: self.applied.index,
-            base: self.replica.base().index,
-            lease_until_us: self.replica.lease_until_us(),
-            followers: self.replica.followers(),
-            queued: self.proposals.queued() + self.proposals.in_flight(),
-            head: self.heads.newest(),
-            head_mismatch: self.heads.mismatch(),
-            catch_up: self.catch_up.progress(),
-            clock_off_ms,
-        });
-        environment.publish(&self.status);
-    }
-
-    /// Who serves now, as far as this node knows. A leader is not the master before it says so: it
-    /// tells the time only once it serves.
-    fn master(&self) -> Option<NodeId> {
-        let leader = self.replica.leader()?;
-        let serves = match leader == self.settings.node {
-            true => self.serves(),
-            false => self.stamped_under == self.replica.state().promised,
-        };
-        serves.then_some(leader)
     }
 
     pub(super) fn stopping(&self) -> bool {
