@@ -33,9 +33,10 @@ use crate::server::answers::Answers;
 use crate::server::limits::ConnectionLimits;
 use crate::server::listener::ClientListener;
 use crate::server::loading::LoadingHandler;
-use crate::server::node::{NodeBackend, SessionHandler};
+use crate::server::node::NodeBackend;
 use crate::server::places::{Place, Places};
 use crate::server::registry::ClientRegistry;
+use crate::server::session_handler::SessionHandler;
 use crate::server::subscriptions::SWITCH_MASTER;
 use crate::server::ticker;
 use crate::store::{

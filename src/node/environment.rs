@@ -1,6 +1,6 @@
 //! What the driver asks of the world, and what the world tells it.
 //!
-//! Two worlds implement [`Environment`]: the threads and files of a real node (`runtime.rs`), and
+//! Two worlds implement [`Environment`]: the threads and files of a real node (`world.rs`), and
 //! the simulator (`tests/simulation`). Each job is answered by one [`Input`], later.
 
 use std::sync::Arc;

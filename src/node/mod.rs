@@ -27,6 +27,7 @@ pub mod runtime;
 mod saving;
 mod stamp;
 mod status;
+mod world;
 
 pub use applier::{Applier, Attempt, Frozen};
 pub use awake::KeepAwake;

@@ -24,11 +24,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::applier::Frozen;
-use super::applying::{Applying, StoreJob};
+use super::applying::Applying;
 use super::awake::{Awake, KeepAwake};
 use super::disk_watch::DiskWatch;
 use super::driver::Driver;
-use super::environment::{ApplyJob, Environment, HeadJob, Input, ReadPurpose};
+use super::environment::{Input, ReadPurpose};
 use super::handle::Handle;
 use super::heads::HeadDirectory;
 use super::inbox::Inbox;
@@ -37,10 +37,10 @@ use super::message::{HeadName, NodeMessage};
 use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
-use super::status::Status;
-use super::{applying, chores, clock};
+use super::world::World;
+use super::{chores, clock};
 use crate::disk::Disk;
-use crate::paxos::{Incarnation, Index, NodeId, Save};
+use crate::paxos::{Incarnation, NodeId};
 use crate::store::Store;
 use crate::transaction_log::{LogError, Reader};
 
@@ -400,131 +400,4 @@ fn read(
         }
     }
     Ok(())
-}
-
-/// The driver's world.
-struct World {
-    common: Common,
-    awake: Awake,
-    handle: Handle,
-    /// Of this step, in order; see [`World::save_now`].
-    saves: Vec<Save>,
-    /// Of this step, in order; see [`World::apply_now`].
-    to_apply: Vec<ApplyJob>,
-    /// Something was sent in this step.
-    has_sent: bool,
-    outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
-    close_clients: Arc<dyn Fn() + Send + Sync>,
-    /// As last told to `master_changed`.
-    master: Option<NodeId>,
-    master_changed: Arc<dyn Fn(Option<NodeId>) + Send + Sync>,
-}
-
-impl World {
-    /// Does what the step wants saved. What it has sent leaves first: the other nodes' syncs then run
-    /// beside this one.
-    async fn save_now(&mut self) {
-        if self.saves.is_empty() {
-            return;
-        }
-        let saving = &self.common.saving;
-        if saving.is_quick(&self.saves) {
-            if std::mem::take(&mut self.has_sent) {
-                tokio::task::yield_now().await;
-            }
-            if saving.save(&self.saves) {
-                self.saves.clear();
-                return;
-            }
-        }
-        saving.save_later(std::mem::take(&mut self.saves));
-    }
-
-    /// Does what the step wants applied: a leader itself, if it is little, once the log's thread has
-    /// its work and the others have theirs. A follower's thread is in no hurry.
-    async fn apply_now(&mut self, leads: bool) -> Result<(), String> {
-        let has_sent = std::mem::take(&mut self.has_sent);
-        if !leads {
-            self.send_to_apply();
-        } else if !self.to_apply.is_empty() {
-            if has_sent {
-                tokio::task::yield_now().await;
-            }
-            for job in self.to_apply.drain(..) {
-                let tell = |applied| applying::tell(applied, &self.common);
-                self.common.applying.apply_here(job, tell)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn send_to_apply(&mut self) {
-        for job in self.to_apply.drain(..) {
-            self.common.applying.send(StoreJob::Apply(job));
-        }
-    }
-
-    /// What is asked of the log now comes after what was to be saved before.
-    fn keep_order(&mut self) {
-        if !self.saves.is_empty() {
-            self.common.saving.save_later(std::mem::take(&mut self.saves));
-        }
-    }
-}
-
-impl Environment for World {
-    fn save(&mut self, saves: Vec<Save>) {
-        self.saves.extend(saves);
-    }
-
-    fn send(&mut self, to: NodeId, message: NodeMessage) {
-        self.has_sent = true;
-        self.outbox.lock().send(to, &message);
-    }
-
-    fn read(&mut self, purpose: ReadPurpose) {
-        self.common.read_jobs.push(ReadJob::Log(purpose));
-    }
-
-    fn apply(&mut self, job: ApplyJob) {
-        self.to_apply.push(job);
-    }
-
-    fn head(&mut self, job: HeadJob) {
-        match job {
-            HeadJob::Serve { to, partial, offset_bytes } => {
-                self.common.read_jobs.push(ReadJob::Serve { to, partial, offset_bytes });
-            }
-            HeadJob::Keep(chunk) => self.common.read_jobs.push(ReadJob::Keep(chunk)),
-            HeadJob::Install(name) => {
-                self.send_to_apply();
-                self.common.applying.send(StoreJob::Install(name));
-            }
-        }
-    }
-
-    fn collapse_log(&mut self, below: Index) {
-        self.keep_order();
-        self.common.saving.collapse(below);
-    }
-
-    fn publish(&mut self, status: &Arc<Status>) {
-        self.handle.publish(status);
-        if status.master != self.master {
-            self.master = status.master;
-            (self.master_changed)(status.master);
-        }
-    }
-
-    fn close_clients(&mut self) {
-        (self.close_clients)();
-    }
-
-    fn over_bound(&self) -> bool {
-        self.common.store.over_bound()
-    }
-
-    fn wall_ms(&self) -> u64 {
-        clock::wall_ms()
-    }
 }

@@ -6,9 +6,11 @@
 //! idle connection keeps a few kilobytes, and soon nothing; a request is dropped only with the whole
 //! connection.
 
+mod handler;
+mod moving;
+
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -17,8 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+pub use self::handler::{ConnectionHandler, Step};
 use super::limits::ConnectionLimits;
-use super::places::{self, Place, Places, Residence, Seat};
+use super::places::{Place, Places, Residence, Seat};
 use super::registry::Registration;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
@@ -42,62 +45,6 @@ const TURN_BYTES: usize = 1024 * 1024;
 /// How long what a client still sends is read and dropped before closing. Closing with unread bytes
 /// would reset the connection, and with it replies that the client has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What a handler wants next.
-#[derive(Debug)]
-pub enum Step<Ticket> {
-    /// Nothing to wait for. Requests left in the queue are handled after the replies so far are
-    /// written; a handler leaves them there when `out` has passed
-    /// [`super::limits::OUTPUT_TURN_BYTES`].
-    Idle,
-    /// Wait for this, call [`ConnectionHandler::resume`], then `handle` again.
-    Wait(Ticket),
-    /// Write the replies, then close.
-    Close,
-}
-
-/// The session behind a connection: a plain state machine. Dropped when the connection ends, also
-/// while it waits.
-pub trait ConnectionHandler: Send + 'static {
-    /// Ready once the handler can go on.
-    type Ticket: Future<Output: Send> + Send + Unpin + 'static;
-
-    /// Takes requests from the front, in order, and appends replies to `out`; stops early when it
-    /// must wait. Called when requests are there, and after every `resume`, then perhaps with an
-    /// empty queue: it only goes on with what it has begun.
-    fn handle(
-        &mut self,
-        requests: &mut VecDeque<Request>,
-        out: &mut BytesMut,
-    ) -> Step<Self::Ticket>;
-
-    /// The outcome of what the last `handle` waited for.
-    fn resume(&mut self, outcome: <Self::Ticket as Future>::Output, out: &mut BytesMut);
-
-    /// Whether all that it is told without having asked is little.
-    fn may_leave_workers(&self) -> bool {
-        true
-    }
-
-    /// From now on it is called there.
-    fn moved_to(&mut self, _place: Place) {}
-
-    /// Bytes were read from the client.
-    fn on_read(&self, _bytes: usize) {}
-
-    /// Bytes were written to the client.
-    fn on_written(&self, _bytes: usize) {}
-
-    /// Appends what the client is told without having asked just now. Called between turns, after
-    /// [`super::registry::Client::call`].
-    fn deliver(&mut self, _out: &mut BytesMut) {}
-
-    /// The client sent what cannot be understood, after requests that all have been handled. The
-    /// connection is closed after the reply.
-    fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
-        error.reply().encode(Protocol::Resp2, out);
-    }
-}
 
 /// Why a connection ends.
 enum End {
@@ -214,77 +161,6 @@ impl<H: ConnectionHandler> Connection<H> {
                 },
             }
         }
-    }
-
-    /// With everything that it has begun. Readiness of a socket is told to the runtime that it was made
-    /// in, so it is made anew. Returns it when it stays.
-    fn go_on_in(mut self, place: Place) -> Option<Connection<H>> {
-        let runtime = self.places.as_ref()?.runtime(place).clone();
-        let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() else {
-            return self.stay_here();
-        };
-        if place == Place::BesideDriver {
-            // Before it leaves: the driver may stand still already.
-            let Ok(kept) = self.stream.as_fd().try_clone_to_owned() else {
-                return self.stay_here();
-            };
-            self.registration.client().keep_socket(Some(kept));
-            self.read_bytes = READ_BYTES_MIN;
-        }
-        self.residence.settles_in(place);
-        self.handler.moved_to(place);
-        runtime.spawn(async move {
-            match TcpStream::from_std(std::net::TcpStream::from(duplicate)) {
-                Ok(stream) => {
-                    self.stream = stream;
-                    self.run().await;
-                }
-                Err(error) => tracing::warn!(%error, "closes a connection that cannot go on"),
-            }
-        });
-        None
-    }
-
-    /// There are too many open files. With the workers it may stay; beside the driver it may not, and
-    /// is closed.
-    fn stay_here(mut self) -> Option<Connection<H>> {
-        self.seat = None;
-        let stays = self.residence.place() == Place::Workers;
-        self.residence.settles_in(Place::Workers);
-        stays.then_some(self)
-    }
-
-    /// Where it has to go before it handles what was decoded.
-    fn leaves_for(&mut self) -> Option<Place> {
-        let places = self.places.as_ref()?;
-        let mut place = self.residence.place_for(&self.requests);
-        if !self.handler.may_leave_workers() {
-            place = Place::Workers;
-        }
-        if place == self.residence.place() {
-            return None;
-        }
-        self.seat = match place {
-            Place::Workers => None,
-            Place::BesideDriver => places.seat(self.registration.client()),
-        };
-        if place == Place::BesideDriver && self.seat.is_none() {
-            self.residence.settles_in(Place::Workers);
-            return None;
-        }
-        Some(place)
-    }
-
-    /// Beside the driver only little is received and decoded.
-    fn receive_elsewhere(&mut self) -> Result<(), End> {
-        if self.residence.place() == Place::BesideDriver
-            && (self.buffer.len() >= READ_BYTES_MIN
-                || !places::is_little(self.decoder.missing_bytes(&self.buffer)))
-        {
-            self.seat = None;
-            return Err(End::Moves(Place::Workers));
-        }
-        Ok(())
     }
 
     async fn serve(&mut self) -> End {

@@ -33,6 +33,7 @@ mod report;
 pub mod room_ahead;
 pub mod sentinel;
 pub mod session;
+pub mod session_handler;
 pub mod shared;
 pub mod slowlog;
 mod strangers;

@@ -1,31 +1,21 @@
-//! A real node behind the sessions, and the session behind a connection.
+//! A real node behind the sessions.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
-use resp::{DecodeError, Request};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Sleep;
 
 use super::answers::Answers;
 use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
-use super::connection::{self, ConnectionHandler};
 use super::handover::{HandOver, HandOverRefused, Target};
 use super::info::host_and_port;
 use super::long_reads::LongReads;
 use super::masters::{Masters, Switch};
 use super::places::Place;
 use super::refusal::Refusal;
-use super::registry::Client;
 use super::sentinel::names;
-use super::session::{Session, Step};
-use super::shared::Shared;
 use super::topology::node_id;
 use crate::config::Config;
 use crate::disk::{Disk, RealDisk};
@@ -128,6 +118,25 @@ impl NodeBackend {
     /// Its tasks have to run; without them no update is answered.
     pub fn answers(&self) -> &Arc<Answers> {
         &self.answers
+    }
+
+    /// Has the driver propose it. Who submits it is at `place`.
+    pub(super) fn submit(
+        &self,
+        submission: Submission,
+        place: Place,
+    ) -> oneshot::Receiver<Outcome> {
+        let Submission { items, count, charge } = submission;
+        let read_at_us = self.handle.boot_us();
+        let (promise, receiver) = self.answers.promise(read_at_us, place);
+        let respond = Box::new(move |outcome| promise.keep(outcome));
+        self.handle.submit(node::Submission { items, count, charge, read_at_us, respond });
+        receiver
+    }
+
+    /// Where this node listens for clients.
+    pub(super) fn own_address(&self) -> &str {
+        &self.config.node(self.seat).client
     }
 
     fn advertised(&self, node: NodeId) -> String {
@@ -435,114 +444,5 @@ impl From<node::Refusal> for Refusal {
             node::Refusal::Misconf(reason) => Refusal::Misconf(reason.into()),
             node::Refusal::Uncertain => Refusal::Uncertain,
         }
-    }
-}
-
-/// A session and its connection.
-pub struct SessionHandler {
-    session: Session,
-    client: Arc<Client>,
-    backend: Arc<NodeBackend>,
-    shared: Arc<Shared>,
-    place: Place,
-}
-
-impl SessionHandler {
-    /// For a client that has just connected.
-    pub fn new(shared: Arc<Shared>, client: Arc<Client>, backend: Arc<NodeBackend>) -> Self {
-        let local = backend.config.node(backend.seat).client.clone();
-        let session =
-            Session::new(shared.clone(), client.id(), client.address().to_string(), local)
-                .connected(client.clone());
-        SessionHandler { session, client, backend, shared, place: Place::Workers }
-    }
-}
-
-/// Waits for what the session cannot go on without.
-pub enum Ticket {
-    /// The outcome of a submission.
-    Outcome(oneshot::Receiver<Outcome>),
-    /// A moment to pass.
-    Pause(Pin<Box<Sleep>>),
-}
-
-impl Future for Ticket {
-    /// `None`: the pause is over.
-    type Output = Option<Outcome>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Outcome>> {
-        match &mut *self {
-            // Dropped unanswered: the driver ended in between, and nobody knows.
-            Ticket::Outcome(outcome) => Pin::new(outcome)
-                .poll(context)
-                .map(|outcome| Some(outcome.unwrap_or(Err(node::Refusal::Uncertain)))),
-            Ticket::Pause(pause) => pause.as_mut().poll(context).map(|()| None),
-        }
-    }
-}
-
-impl ConnectionHandler for SessionHandler {
-    type Ticket = Ticket;
-
-    fn handle(
-        &mut self,
-        requests: &mut VecDeque<Request>,
-        out: &mut BytesMut,
-    ) -> connection::Step<Ticket> {
-        let step = self.session.handle(requests, out, &*self.backend);
-        self.client.set_readonly(
-            self.session.is_read_only()
-                || self.session.is_subscribed()
-                || self.session.is_monitor(),
-        );
-        match step {
-            Step::Idle => connection::Step::Idle,
-            Step::Close => connection::Step::Close,
-            Step::Pause(pause) => {
-                connection::Step::Wait(Ticket::Pause(Box::pin(tokio::time::sleep(pause))))
-            }
-            Step::Submit(Submission { items, count, charge }) => {
-                let read_at_us = self.backend.handle.boot_us();
-                let (promise, receiver) = self.backend.answers.promise(read_at_us, self.place);
-                self.backend.handle.submit(node::Submission {
-                    items,
-                    count,
-                    charge,
-                    read_at_us,
-                    respond: Box::new(move |outcome| promise.keep(outcome)),
-                });
-                connection::Step::Wait(Ticket::Outcome(receiver))
-            }
-        }
-    }
-
-    fn resume(&mut self, outcome: Option<Outcome>, out: &mut BytesMut) {
-        if let Some(outcome) = outcome {
-            self.session.complete(outcome.map_err(Refusal::from), out);
-        }
-    }
-
-    fn may_leave_workers(&self) -> bool {
-        !self.session.is_subscribed() && !self.session.is_monitor()
-    }
-
-    fn moved_to(&mut self, place: Place) {
-        self.place = place;
-    }
-
-    fn on_read(&self, bytes: usize) {
-        self.shared.counters.read(bytes);
-    }
-
-    fn on_written(&self, bytes: usize) {
-        self.shared.counters.wrote(bytes);
-    }
-
-    fn deliver(&mut self, out: &mut BytesMut) {
-        self.session.deliver(out);
-    }
-
-    fn on_decode_error(&mut self, error: DecodeError, out: &mut BytesMut) {
-        error.reply().encode(self.session.protocol(), out);
     }
 }

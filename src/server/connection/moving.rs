@@ -1,0 +1,81 @@
+//! How a connection goes from one of its places to the other, with everything that it has begun.
+
+use std::os::fd::AsFd;
+
+use tokio::net::TcpStream;
+
+use super::super::places::{self, Place};
+use super::{Connection, ConnectionHandler, End, READ_BYTES_MIN};
+
+impl<H: ConnectionHandler> Connection<H> {
+    /// Readiness of a socket is told to the runtime that it was made in, so it is made anew. Returns
+    /// the connection when it stays.
+    pub(super) fn go_on_in(mut self, place: Place) -> Option<Connection<H>> {
+        let runtime = self.places.as_ref()?.runtime(place).clone();
+        let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() else {
+            return self.stay_here();
+        };
+        if place == Place::BesideDriver {
+            // Before it leaves: the driver may stand still already.
+            let Ok(kept) = self.stream.as_fd().try_clone_to_owned() else {
+                return self.stay_here();
+            };
+            self.registration.client().keep_socket(Some(kept));
+            self.read_bytes = READ_BYTES_MIN;
+        }
+        self.residence.settles_in(place);
+        self.handler.moved_to(place);
+        runtime.spawn(async move {
+            match TcpStream::from_std(std::net::TcpStream::from(duplicate)) {
+                Ok(stream) => {
+                    self.stream = stream;
+                    self.run().await;
+                }
+                Err(error) => tracing::warn!(%error, "closes a connection that cannot go on"),
+            }
+        });
+        None
+    }
+
+    /// There are too many open files. With the workers it may stay; beside the driver it may not, and
+    /// is closed.
+    fn stay_here(mut self) -> Option<Connection<H>> {
+        self.seat = None;
+        let stays = self.residence.place() == Place::Workers;
+        self.residence.settles_in(Place::Workers);
+        stays.then_some(self)
+    }
+
+    /// Where it has to go before it handles what was decoded.
+    pub(super) fn leaves_for(&mut self) -> Option<Place> {
+        let places = self.places.as_ref()?;
+        let mut place = self.residence.place_for(&self.requests);
+        if !self.handler.may_leave_workers() {
+            place = Place::Workers;
+        }
+        if place == self.residence.place() {
+            return None;
+        }
+        self.seat = match place {
+            Place::Workers => None,
+            Place::BesideDriver => places.seat(self.registration.client()),
+        };
+        if place == Place::BesideDriver && self.seat.is_none() {
+            self.residence.settles_in(Place::Workers);
+            return None;
+        }
+        Some(place)
+    }
+
+    /// Beside the driver only little is received and decoded.
+    pub(super) fn receive_elsewhere(&mut self) -> Result<(), End> {
+        if self.residence.place() == Place::BesideDriver
+            && (self.buffer.len() >= READ_BYTES_MIN
+                || !places::is_little(self.decoder.missing_bytes(&self.buffer)))
+        {
+            self.seat = None;
+            return Err(End::Moves(Place::Workers));
+        }
+        Ok(())
+    }
+}
