@@ -98,12 +98,29 @@ pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Patterns for names that this program chose, all of them short, are no longer than this.
+const NAME_PATTERN_BYTES_MAX: usize = 1024;
+
+/// Whether a pattern matches the name of a command, a setting or an event. One that is longer than any
+/// use of it matches nothing: each is tried on many names, and on all of its bytes.
+pub fn matches_name(pattern: &[u8], name: &str) -> bool {
+    pattern.len() <= NAME_PATTERN_BYTES_MAX && matches(pattern, name.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::store::keyspace::after_prefix;
+
+    #[test]
+    fn a_pattern_for_names_is_short() {
+        assert!(matches_name(b"max[a-m]*", "maxmemory"));
+        let long = |bytes: usize| format!("[{}]*", "m".repeat(bytes - 3)).into_bytes();
+        assert!(matches_name(&long(NAME_PATTERN_BYTES_MAX), "maxmemory"));
+        assert!(!matches_name(&long(NAME_PATTERN_BYTES_MAX + 1), "maxmemory"));
+    }
 
     #[test]
     fn too_many_stars_match_nothing() {

@@ -278,7 +278,7 @@ impl Parameters {
     ) -> Reply {
         let facts = Facts { node, parameters: self, registry };
         let patterns: Vec<Vec<u8>> = patterns.iter().map(|it| it.to_ascii_lowercase()).collect();
-        let asked = |name: &str| patterns.iter().any(|it| glob::matches(it, name.as_bytes()));
+        let asked = |name: &str| patterns.iter().any(|it| glob::matches_name(it, name));
         let found = SETTINGS.iter().filter(|setting| asked(setting.name));
         let pair = |it: &Setting| (Reply::bulk(it.name), Reply::bulk((it.value)(&facts)));
         Reply::Map(found.map(pair).collect())

@@ -215,8 +215,7 @@ pub(super) fn my_id(node: &NodeInfo) -> Reply {
 
 /// SENTINEL RESET
 pub(super) fn reset(node: &NodeInfo, pattern: &[u8]) -> Reply {
-    let matching =
-        names(&node.cluster_id).filter(|name| glob::matches(pattern, name.as_bytes())).count();
+    let matching = names(&node.cluster_id).filter(|name| glob::matches_name(pattern, name)).count();
     Reply::Integer(matching as i64)
 }
 

@@ -67,7 +67,7 @@ pub(super) fn is_channel(name: &[u8]) -> bool {
 /// Whether a pattern may be asked for: one that some event matches.
 pub(super) fn is_pattern(pattern: &[u8]) -> bool {
     let names = EVENTS.iter().flat_map(|event| ["+", "-", ""].map(|sign| format!("{sign}{event}")));
-    names.into_iter().any(|name| glob::matches(pattern, name.as_bytes()))
+    names.into_iter().any(|name| glob::matches_name(pattern, &name))
 }
 
 /// What one client asked for, and what waits for it.
@@ -152,7 +152,7 @@ impl Mailbox {
             events.push(Reply::Push(vec![Reply::bulk("message"), text(channel), text(message)]));
         }
         for pattern in &subscribed.patterns {
-            if glob::matches(pattern, channel.as_bytes()) {
+            if glob::matches_name(pattern, channel) {
                 let pattern = Reply::Bulk(pattern.clone());
                 let parts = vec![Reply::bulk("pmessage"), pattern, text(channel), text(message)];
                 events.push(Reply::Push(parts));

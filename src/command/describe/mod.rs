@@ -210,7 +210,7 @@ fn list(rest: &[Bytes]) -> Reply {
         }
         () if is(by, "PATTERN") => {
             let pattern = value.to_ascii_lowercase();
-            names_where(|named| glob::matches(&pattern, named.full_name().as_bytes()))
+            names_where(|named| glob::matches_name(&pattern, &named.full_name()))
         }
         () => SYNTAX,
     }
