@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::disk_watch::Room;
 use super::drain_schedule::{DrainSchedule, Undrained};
 use super::environment::Input;
 use super::heads::HeadFileError;
@@ -45,7 +46,7 @@ pub(super) fn run_head(common: &Common) {
             if common.stopping.load(Ordering::SeqCst) {
                 return Err(HeadFileError::Stopped);
             }
-            match common.disk_watch.is_nearly_full() {
+            match common.disk_watch.is_too_full_for_heads() {
                 true => Err(HeadFileError::NoRoom),
                 false => Ok(()),
             }
@@ -65,7 +66,7 @@ pub(super) fn run_head(common: &Common) {
                 common.inbox.push(Input::HeadFailed(index));
             }
             Err(HeadFileError::Stopped) => {}
-            // Nothing relies on it yet. The next one is due after as much log again.
+            // Nothing relies on it yet. A leader asks for another one after a while.
             Err(error) if error.is_full_disk() => {
                 tracing::warn!(%error, "no room for a head; the log stays as long as it is");
                 common.inbox.push(Input::HeadFailed(index));
@@ -80,7 +81,6 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
     let mut applied = common.store.applied();
     let mut schedule = DrainSchedule::new(applied, head_every_bytes, Instant::now());
     while !common.stopping.load(Ordering::SeqCst) {
-        let synced_log = common.log_synced.load(Ordering::SeqCst);
         let before = std::mem::replace(&mut applied, common.store.applied());
         let drained = common.store.drained();
         let undrained = Undrained {
@@ -94,9 +94,10 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
             common.store.freeze_for_drain();
         }
         // No layer ends at 0; what is begun goes on, and there is other work.
-        let may_drain = if schedule.drains() { synced_log } else { 0 };
+        let drains = schedule.drains();
+        let may_drain = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };
         let began = Instant::now();
-        let drained = timed("a step of draining", || common.store.drain_step(may_drain));
+        let drained = timed("a step of draining", || common.store.drain_step(&may_drain));
         let took = began.elapsed();
         let result = drained.and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
@@ -136,11 +137,12 @@ pub(super) fn run_housekeeping(
     common: &Common,
 ) {
     while !common.stopping.load(Ordering::SeqCst) {
+        let mut worked = false;
+        let mut lacks_segment = false;
         match preparer.prepare_step() {
-            Ok(true) => continue,
-            Ok(false) => {}
-            // Announced below; appending goes on in the segment in use.
-            Err(LogError::Full { .. }) => {}
+            Ok(more) => worked = more,
+            // Appending goes on in the segment in use.
+            Err(LogError::Full { .. }) => lacks_segment = true,
             Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
         }
         let free_bytes = match disk.bytes_free(directory) {
@@ -148,14 +150,17 @@ pub(super) fn run_housekeeping(
             Err(error) => return (common.fatal)(&format!("{}: {error}", directory.display())),
         };
         let undrained_bytes = common.store.layers_bytes() as u64;
-        if common.disk_watch.look(free_bytes, reserve_bytes, undrained_bytes) {
-            let full = common.disk_watch.is_nearly_full();
+        let room = Room { free_bytes, reserve_bytes, undrained_bytes, lacks_segment };
+        if let Some(full) = common.disk_watch.look(room) {
             let text = match full {
                 true => "the disk is nearly full: refuses updates as master",
                 false => "the disk has room again: updates are taken",
             };
-            tracing::warn!(free_bytes, reserve_bytes, undrained_bytes, "{text}");
+            tracing::warn!(free_bytes, reserve_bytes, undrained_bytes, lacks_segment, "{text}");
             common.inbox.push(Input::DiskNearlyFull(full));
+        }
+        if worked {
+            continue;
         }
         thread::sleep(REST);
     }

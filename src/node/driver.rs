@@ -122,6 +122,7 @@ impl Driver {
             incarnation: settings.incarnation,
             last: Index(0),
             durable: Index(0),
+            drainable: Index(0),
             chosen: Index(0),
             applied: applied.index,
             base: Index(0),
@@ -211,7 +212,8 @@ impl Driver {
 
     /// Whether something goes on as soon as more is applied, not only at the next step.
     pub fn awaits_applied(&self) -> bool {
-        let unapplied = self.replica.last().index.0 - self.applied.index.0;
+        // A store that was just made from a head may be ahead of the log for a while.
+        let unapplied = self.replica.last().index.0.saturating_sub(self.applied.index.0);
         let behind = (self.dispatched < self.replica.chosen() && self.gathers_since_us.is_none())
             || unapplied >= UNAPPLIED_ENTRIES_MAX / 2;
         let becomes_master = self.lead.is_some() && !self.established();
@@ -279,6 +281,11 @@ impl Driver {
             Input::Read(ReadPurpose::Apply { from, .. }, entries) => {
                 self.reading_for_apply = false;
                 if from == self.dispatched.next() && !entries.is_empty() {
+                    for entry in &entries {
+                        let (read, known) =
+                            (entry.position(), self.replica.position_at(entry.index));
+                        assert!(known == Some(read), "read {read:?} from the log, not {known:?}");
+                    }
                     self.dispatch_entries(entries, environment);
                 }
             }
@@ -286,7 +293,7 @@ impl Driver {
             Input::HeadWritten { name, size_bytes } => {
                 self.take_head_written(name, size_bytes, environment);
             }
-            Input::HeadFailed(index) => self.heads.failed(index),
+            Input::HeadFailed(index) => self.heads.failed(index, now_us),
             Input::HeadChunkKept { name, kept_bytes, size_bytes } => {
                 self.take_chunk_kept(name, kept_bytes, size_bytes, environment);
             }

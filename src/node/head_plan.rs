@@ -6,6 +6,11 @@ use crate::paxos::{Index, NodeId};
 /// Digests of other nodes' heads that are remembered.
 const DIGESTS_MAX: usize = 32;
 
+/// One that failed, most likely for want of room, is asked for again after so long,
+const AGAIN_AFTER_US: u64 = 60_000_000;
+/// and twice as long each time, so often.
+const AGAIN_DOUBLED_MAX: u32 = 6;
+
 /// The heads of this node, and what is known of the others'.
 #[derive(Debug)]
 pub(super) struct HeadPlan {
@@ -18,6 +23,10 @@ pub(super) struct HeadPlan {
     /// The newest entry that this node had all nodes write a head at, until this node's own head of
     /// it, or of a later one, is here or has failed, or it leads no longer.
     asked: Option<Index>,
+    /// When the one that was asked for last, and failed, is asked for again.
+    again_at_us: Option<u64>,
+    /// Failures in a row.
+    failures: u32,
     digests: Vec<(NodeId, HeadName)>,
     mismatch: Option<(Index, NodeId)>,
 }
@@ -30,6 +39,8 @@ impl HeadPlan {
             since_bytes,
             wanted: false,
             asked: None,
+            again_at_us: None,
+            failures: 0,
             digests: Vec::new(),
             mismatch: None,
         }
@@ -41,10 +52,13 @@ impl HeadPlan {
     }
 
     /// A head should be proposed: enough was logged since the last one, and, so that a large state
-    /// is not written over and over, at least half of the newest head's size.
-    pub fn due(&self) -> bool {
+    /// is not written over and over, at least half of the newest head's size. Or the last one failed a
+    /// while ago: without one the log stays, and with it a full disk.
+    pub fn due(&self, now_us: u64) -> bool {
         let newest_bytes = self.here.last().map_or(0, |(_, size_bytes)| *size_bytes);
-        self.wanted || self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
+        self.wanted
+            || self.again_at_us.is_some_and(|at_us| at_us <= now_us)
+            || self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
     }
 
     /// One is due now, whatever was logged, unless one that was asked for is still to come: each
@@ -58,18 +72,24 @@ impl HeadPlan {
     pub fn proposed(&mut self, index: Index) {
         self.since_bytes = 0;
         self.wanted = false;
+        self.again_at_us = None;
         self.asked = Some(index);
     }
 
     /// This node's head at `index` will not come.
-    pub fn failed(&mut self, index: Index) {
-        self.asked.take_if(|asked| *asked <= index);
+    pub fn failed(&mut self, index: Index, now_us: u64) {
+        if self.asked.take_if(|asked| *asked <= index).is_some() {
+            let doubled = self.failures.min(AGAIN_DOUBLED_MAX);
+            self.again_at_us = Some(now_us + (AGAIN_AFTER_US << doubled));
+            self.failures += 1;
+        }
     }
 
     /// This node leads no longer: what it proposed may never be chosen.
     pub fn lead_ended(&mut self) {
         self.wanted = false;
         self.asked = None;
+        self.again_at_us = None;
     }
 
     pub fn newest(&self) -> Option<HeadName> {
@@ -85,6 +105,8 @@ impl HeadPlan {
     pub fn written(&mut self, node: NodeId, name: HeadName, size_bytes: u64) {
         self.since_bytes = 0;
         self.asked.take_if(|asked| *asked <= name.index);
+        self.again_at_us = None;
+        self.failures = 0;
         self.here.retain(|(here, _)| here.index != name.index);
         self.here.push((name, size_bytes));
         self.here.sort_by_key(|(here, _)| here.index);
@@ -141,33 +163,53 @@ mod tests {
     fn one_that_is_asked_for_is_written_or_fails_before_the_next() {
         let mut plan = HeadPlan::new(Vec::new(), 100, 0);
         plan.want(true);
-        assert!(plan.due());
+        assert!(plan.due(0));
         plan.proposed(Index(20));
         for _ in 0..3 {
             plan.want(true);
-            assert!(!plan.due(), "the first is not here yet");
+            assert!(!plan.due(0), "the first is not here yet");
         }
         plan.written(NodeId(0), name(10, 1), 5);
-        plan.failed(Index(19));
+        plan.failed(Index(19), 0);
         plan.want(true);
-        assert!(!plan.due(), "those were older ones");
+        assert!(!plan.due(0), "those were older ones");
 
         plan.written(NodeId(0), name(20, 2), 5);
-        assert!(!plan.due(), "what was wanted meanwhile is not remembered");
+        assert!(!plan.due(0), "what was wanted meanwhile is not remembered");
         plan.want(true);
-        assert!(plan.due());
+        assert!(plan.due(0));
 
         plan.proposed(Index(30));
-        plan.failed(Index(30));
+        plan.failed(Index(30), 0);
         plan.want(true);
-        assert!(plan.due(), "after a failure");
+        assert!(plan.due(0), "after a failure");
 
         plan.proposed(Index(40));
         plan.lead_ended();
         plan.want(false);
-        assert!(!plan.due(), "only a leader may propose");
+        assert!(!plan.due(0), "only a leader may propose");
         plan.want(true);
-        assert!(plan.due(), "in the next lead");
+        assert!(plan.due(0), "in the next lead");
+    }
+
+    #[test]
+    fn one_that_failed_is_asked_for_again_ever_later() {
+        let mut plan = HeadPlan::new(Vec::new(), 100, 0);
+        let mut now_us = 5;
+        for attempt in 0..10_u64 {
+            plan.proposed(Index(attempt));
+            plan.failed(Index(attempt), now_us);
+            let later_us = now_us + (AGAIN_AFTER_US << attempt.min(AGAIN_DOUBLED_MAX.into()));
+            assert!(!plan.due(later_us - 1) && plan.due(later_us), "attempt {attempt}");
+            now_us = later_us;
+        }
+        plan.written(NodeId(0), name(20, 2), 5);
+        assert!(!plan.due(u64::MAX), "there is one now");
+        plan.proposed(Index(30));
+        plan.failed(Index(30), 0);
+        assert!(plan.due(AGAIN_AFTER_US), "the first failure again");
+        plan.lead_ended();
+        assert!(!plan.due(u64::MAX), "only a leader may propose");
     }
 
     #[test]
@@ -175,7 +217,7 @@ mod tests {
         let mut plan = HeadPlan::new(Vec::new(), 100, 0);
         plan.proposed(Index(10));
         plan.logged(100);
-        assert!(plan.due());
+        assert!(plan.due(0));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::store::{Store, StoreError};
 /// Bytes of a head in one message.
 pub const CHUNK_BYTES: usize = 512 << 10;
 const WRITING: &str = "writing";
+const PART: &str = ".part";
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -303,7 +304,9 @@ impl HeadDirectory {
     pub fn keep(&self, chunk: &HeadChunk) -> Result<u64, HeadFileError> {
         let path = self.part_path(chunk.name);
         if chunk.offset_bytes == 0 {
-            self.remove_if_there(&path)?;
+            // Of others too, which were given up: one is fetched at a time, and none of them is adopted
+            // meanwhile.
+            self.remove_parts()?;
             self.disk.open(&path, Open::CreateNew).map_err(io_at(&path))?;
         }
         let file = match self.disk.open(&path, Open::Write) {
@@ -372,7 +375,7 @@ impl HeadDirectory {
 
     fn part_path(&self, name: HeadName) -> PathBuf {
         let hash = u64::from_be_bytes(name.hash[..8].try_into().expect("a hash has 32 bytes"));
-        self.directory.join(format!("{:016x}.{hash:016x}.part", name.index.0))
+        self.directory.join(format!("{:016x}.{hash:016x}{PART}", name.index.0))
     }
 
     fn reader(&self, path: &Path) -> Result<HeadReader<FileSource>, HeadFileError> {
@@ -402,6 +405,15 @@ impl HeadDirectory {
             stamp_ms: meta.stamp_ms,
             size_bytes: file.length().map_err(io_at(path))?,
         })
+    }
+
+    fn remove_parts(&self) -> Result<(), HeadFileError> {
+        for name in self.disk.list(&self.directory).map_err(io_at(&self.directory))? {
+            if name.ends_with(PART) {
+                self.remove_if_there(&self.directory.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     fn remove_if_there(&self, path: &Path) -> Result<(), HeadFileError> {

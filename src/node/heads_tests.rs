@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::applier::Frozen;
 use super::heads::{HeadDirectory, HeadFileError};
+use super::message::{HeadChunk, HeadName};
 use crate::disk::{Disk as _, SimulatedDisk};
 use crate::paxos::{Ballot, Entry, Incarnation, Index, NodeId, Value};
 use crate::store::{RowsMut, Store, StorePlace};
@@ -82,4 +83,21 @@ fn a_head_gives_its_room_back_when_the_disk_becomes_nearly_full() {
     assert!(left.is_empty(), "{left:?} is left");
     heads.write(&frozen(), |_| Ok(())).unwrap();
     assert!(!heads.last_failed());
+}
+
+#[test]
+fn what_was_fetched_of_another_head_goes_when_the_next_one_begins() {
+    let disk = SimulatedDisk::new(1);
+    let heads = open(&disk);
+    let chunk = |index: u64, offset_bytes: u64| HeadChunk {
+        name: HeadName { index: Index(index), hash: [index as u8; 32] },
+        size_bytes: 100,
+        offset_bytes,
+        bytes: Bytes::from_static(b"part"),
+    };
+    let files = || disk.list(Path::new(DIRECTORY)).unwrap().len();
+    assert_eq!((heads.keep(&chunk(1, 0)).unwrap(), files()), (4, 1));
+    assert_eq!((heads.keep(&chunk(1, 4)).unwrap(), files()), (8, 1));
+    assert_eq!((heads.keep(&chunk(2, 0)).unwrap(), files()), (4, 1), "only the newer one");
+    assert_eq!((heads.keep(&chunk(1, 8)).unwrap(), files()), (0, 1), "nothing to follow");
 }

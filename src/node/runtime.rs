@@ -124,8 +124,10 @@ pub(super) struct Common {
     pub(super) stopping: Arc<AtomicBool>,
     /// The driver goes on only when more is applied.
     pub(super) applied_is_awaited: Arc<AtomicBool>,
-    /// The log is synced up to here; what the store may drain.
-    pub(super) log_synced: Arc<AtomicU64>,
+    /// This node's log is on disk up to here, and says what the replica says; what the store may drain.
+    /// Written by the driver before it hands out what is to be applied: when the log is to lose its end,
+    /// this falls before what comes in its place can be applied.
+    pub(super) log_durable: Arc<AtomicU64>,
     pub(super) store: Store,
     pub(super) heads: HeadDirectory,
     pub(super) disk_watch: DiskWatch,
@@ -155,14 +157,8 @@ impl Node {
         let (reader, drained_log, preparer) = (log.reader(), log.reader(), log.preparer());
         let counts = applier.counts();
         let (inbox, fatal) = (Arc::<Inbox>::default(), surroundings.fatal);
-        let log_synced = Arc::new(AtomicU64::new(start.recovered.last.0));
-        let saving = Saving::new(
-            log,
-            log_synced.clone(),
-            inbox.clone(),
-            fatal.clone(),
-            surroundings.log_keep_bytes,
-        );
+        let log_durable = Arc::new(AtomicU64::new(start.recovered.last.0));
+        let saving = Saving::new(log, inbox.clone(), fatal.clone(), surroundings.log_keep_bytes);
         let common = Common {
             inbox,
             saving: Arc::new(saving),
@@ -171,7 +167,7 @@ impl Node {
             frozen: Arc::default(),
             stopping: Arc::default(),
             applied_is_awaited: Arc::new(AtomicBool::new(true)),
-            log_synced,
+            log_durable,
             store: store.clone(),
             heads,
             disk_watch: DiskWatch::default(),
@@ -273,8 +269,9 @@ impl Node {
         for worker in self.workers {
             worker.join().expect("a panic ends the process");
         }
-        let synced = self.common.log_synced.load(Ordering::SeqCst);
-        if let Err(error) = self.common.store.close(synced) {
+        // The log's thread has done all that it was told, so all that is applied is in the log.
+        let durable = self.common.saving.last().0;
+        if let Err(error) = self.common.store.close(durable) {
             tracing::warn!(%error, "the store was not closed cleanly; it is checked at the start");
         }
         ended

@@ -57,8 +57,6 @@ pub(super) struct Saving {
     is_quick: AtomicBool,
     distrusted_until: Mutex<Option<Instant>>,
     last_sync_us: AtomicU64,
-    /// The log is synced up to here; what the store may drain.
-    synced: Arc<AtomicU64>,
     inbox: Arc<Inbox>,
     fatal: Fatal,
     keep_bytes: u64,
@@ -67,15 +65,8 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    /// `synced` is kept at what the log is synced up to. Some of the log below what could be dropped
-    /// is kept for nodes that lag.
-    pub fn new(
-        log: TransactionLog,
-        synced: Arc<AtomicU64>,
-        inbox: Arc<Inbox>,
-        fatal: Fatal,
-        keep_bytes: u64,
-    ) -> Saving {
+    /// Some of the log below what could be dropped is kept for nodes that lag.
+    pub fn new(log: TransactionLog, inbox: Arc<Inbox>, fatal: Fatal, keep_bytes: u64) -> Saving {
         Saving {
             log: Mutex::new(log),
             jobs: Mailbox::default(),
@@ -83,7 +74,6 @@ impl Saving {
             is_quick: AtomicBool::new(false),
             distrusted_until: Mutex::new(None),
             last_sync_us: AtomicU64::new(0),
-            synced,
             inbox,
             fatal,
             keep_bytes,
@@ -96,6 +86,11 @@ impl Saving {
         self.is_quick.load(Ordering::Relaxed)
             && self.waiting.load(Ordering::SeqCst) == 0
             && is_small(saves)
+    }
+
+    /// The end of the log. Of use once [`Saving::run`] has returned.
+    pub fn last(&self) -> Index {
+        self.log.lock().last().index
     }
 
     /// How long the last sync took.
@@ -178,7 +173,6 @@ impl Saving {
         timed("the log's write", || log.append_all(saves))?;
         timed("the log's sync", || log.sync())?;
         self.judge(began, began.elapsed(), is_small(saves));
-        self.synced.store(log.last().index.0, Ordering::SeqCst);
         self.inbox.push(Input::Saved(last.id));
         Ok(())
     }
@@ -263,7 +257,7 @@ mod tests {
         let (store, _) = Store::open(StoreOptions::default(), StorePlace::in_memory()).unwrap();
         (1..=ENTRIES).for_each(|index| store.entry().commit(index));
         let fatal: Fatal = Arc::new(|error: &str| panic!("{error}"));
-        let saving = Saving::new(log(), Arc::default(), Arc::default(), fatal, 10 << 10);
+        let saving = Saving::new(log(), Arc::default(), fatal, 10 << 10);
         let base = || {
             let deadline = Instant::now() + Duration::from_secs(60);
             while saving.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
@@ -278,7 +272,7 @@ mod tests {
             saving.collapse(Index(80));
             let needed = base();
             store.freeze_for_drain();
-            while store.drain_step(ENTRIES).is_ok_and(|progress| progress.worked()) {}
+            while store.drain_step(&|| ENTRIES).is_ok_and(|progress| progress.worked()) {}
             let result = store.sync();
             let synced = base();
             saving.collapse_again();

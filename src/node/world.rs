@@ -1,6 +1,7 @@
 //! The driver's world in a real node: its disk, the other nodes, and the threads that work for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::applying::{self, StoreJob};
 use super::awake::Awake;
@@ -20,7 +21,7 @@ pub(super) struct World {
     /// Of this step, in order; see [`World::save_now`].
     pub(super) saves: Vec<Save>,
     /// Of this step, in order; see [`World::apply_now`].
-    pub(super) to_apply: Vec<ApplyJob>,
+    pub(super) to_apply: Vec<StoreJob>,
     /// Something was sent in this step.
     pub(super) has_sent: bool,
     pub(super) outbox: Arc<parking_lot::Mutex<Box<dyn Outbox>>>,
@@ -61,6 +62,10 @@ impl World {
                 tokio::task::yield_now().await;
             }
             for job in self.to_apply.drain(..) {
+                let StoreJob::Apply(job) = job else {
+                    self.common.applying.send(job);
+                    continue;
+                };
                 let tell = |applied| applying::tell(applied, &self.common);
                 self.common.applying.apply_here(job, tell)?;
             }
@@ -70,7 +75,7 @@ impl World {
 
     fn send_to_apply(&mut self) {
         for job in self.to_apply.drain(..) {
-            self.common.applying.send(StoreJob::Apply(job));
+            self.common.applying.send(job);
         }
     }
 
@@ -97,7 +102,7 @@ impl Environment for World {
     }
 
     fn apply(&mut self, job: ApplyJob) {
-        self.to_apply.push(job);
+        self.to_apply.push(StoreJob::Apply(job));
     }
 
     fn head(&mut self, job: HeadJob) {
@@ -106,10 +111,7 @@ impl Environment for World {
                 self.common.read_jobs.push(ReadJob::Serve { to, partial, offset_bytes });
             }
             HeadJob::Keep(chunk) => self.common.read_jobs.push(ReadJob::Keep(chunk)),
-            HeadJob::Install(name) => {
-                self.send_to_apply();
-                self.common.applying.send(StoreJob::Install(name));
-            }
+            HeadJob::Install(name) => self.to_apply.push(StoreJob::Install(name)),
         }
     }
 
@@ -119,6 +121,8 @@ impl Environment for World {
     }
 
     fn publish(&mut self, status: &Arc<Status>) {
+        // Nothing of this step is applied yet.
+        self.common.log_durable.store(status.drainable.0, Ordering::SeqCst);
         self.handle.publish(status);
         if status.master != self.master {
             self.master = status.master;

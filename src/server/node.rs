@@ -325,7 +325,8 @@ impl Backend for NodeBackend {
     }
 
     fn write_head(&self) -> Result<(), Refusal> {
-        self.may_write()?;
+        // Also when updates are refused for want of room: it makes log droppable.
+        self.handle.serves(self.handle.store().applied())?;
         self.handle.write_head();
         Ok(())
     }

@@ -137,20 +137,27 @@ impl Store {
     }
 
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
-    /// out of it, or a layer to a file when a view keeps it from draining. `synced_log` is the index up to which the node's own transaction log is synced;
-    /// no layer that ends past it is touched.
-    pub fn drain_step(&self, synced_log: u64) -> Result<DrainProgress, StoreError> {
+    /// out of it, or a layer to a file when a view keeps it from draining. `log_durable` is the index up
+    /// to which the node's own transaction log is on disk; no layer that ends past it is touched.
+    ///
+    /// The log may lose its end, and what comes in its place is in layers before it is in the log. So
+    /// `log_durable` is asked after the layers were looked at, while none can be added.
+    pub fn drain_step(&self, log_durable: &dyn Fn() -> u64) -> Result<DrainProgress, StoreError> {
         let shared = &*self.shared;
         let mut drainer = shared.drainer.lock();
-        let progress = drainer.step(shared, synced_log);
+        let progress = drainer.step(shared, log_durable);
         shared.distrust_damage(progress)
     }
 }
 
 impl Drainer {
-    fn step(&mut self, shared: &Shared, synced_log: u64) -> Result<DrainProgress, StoreError> {
+    fn step(
+        &mut self,
+        shared: &Shared,
+        log_durable: &dyn Fn() -> u64,
+    ) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
-            return if self.start_layers(shared, synced_log)? || spill(shared)? {
+            return if self.start_layers(shared, log_durable)? || spill(shared)? {
                 Ok(DrainProgress::Worked)
             } else {
                 self.purge(shared)
@@ -173,18 +180,23 @@ impl Drainer {
 
     /// Journals the oldest layers that may be drained, together: a row that is in several of them goes
     /// to the engine once.
-    fn start_layers(&mut self, shared: &Shared, synced_log: u64) -> Result<bool, StoreError> {
+    fn start_layers(
+        &mut self,
+        shared: &Shared,
+        log_durable: &dyn Fn() -> u64,
+    ) -> Result<bool, StoreError> {
         let (layers, from) = {
             let layers = shared.layers.read();
             if !layers.ready {
                 return Ok(false);
             }
             let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
+            let log_durable = log_durable();
             let mut bytes = 0;
             let together = layers.frozen.iter().take_while(|layer| {
                 let first = bytes == 0;
                 bytes += layer.bytes.max(1);
-                layer.end <= synced_log.min(pinned) && (first || bytes <= TOGETHER_BYTES_MAX)
+                layer.end <= log_durable.min(pinned) && (first || bytes <= TOGETHER_BYTES_MAX)
             });
             (together.cloned().collect::<Vec<_>>(), layers.drained)
         };

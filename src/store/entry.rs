@@ -1,7 +1,8 @@
 //! The rows while one log entry is applied: its changes lie over the store, unseen by others, until
 //! they are committed as a whole.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,7 @@ use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
 use super::rows::{RowList, Rows, RowsMut, StoreError};
-use super::shared::Shared;
+use super::shared::{CACHED_VALUE_BYTES_MAX, Shared};
 use super::view::{clamp, present};
 
 /// The changes of one log entry over the state before it. Dropped without a commit, it leaves
@@ -28,8 +29,31 @@ pub struct EntryRows {
     may_wait: bool,
     /// Otherwise: how much it has looked at.
     seen_bytes: Cell<usize>,
+    fetched: RefCell<Fetched>,
     empty: EmptyRanges,
     retired: Vec<u32>,
+}
+
+/// Large values that an entry had the engine look up, which takes as long as to read a file: commands
+/// that do not change the row would ask for it over and over. The engine's value of a row stays what
+/// it is as long as no layer holds the row, and only entries add to layers.
+#[derive(Default)]
+struct Fetched {
+    values: HashMap<Bytes, Bytes>,
+    bytes: usize,
+}
+
+/// Bytes of such values that are kept for one entry.
+const FETCHED_BYTES_MAX: usize = 128 << 20;
+
+impl Fetched {
+    fn keep(&mut self, row: &[u8], value: &Bytes) {
+        let bytes = self.bytes + value.len();
+        if value.len() > CACHED_VALUE_BYTES_MAX && bytes <= FETCHED_BYTES_MAX {
+            self.bytes = bytes;
+            self.values.insert(Bytes::copy_from_slice(row), value.clone());
+        }
+    }
 }
 
 /// What an entry did, to be committed.
@@ -50,6 +74,7 @@ impl EntryRows {
             part: None,
             may_wait,
             seen_bytes: Cell::new(0),
+            fetched: RefCell::default(),
             empty: EmptyRanges::default(),
             retired: Vec::new(),
         }
@@ -108,6 +133,20 @@ impl EntryRows {
         }
     }
 
+    /// What the engine has.
+    fn fetch(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if !self.may_wait {
+            return Err(StoreError::NotInMemory);
+        }
+        let mut fetched = self.fetched.borrow_mut();
+        if let Some(value) = fetched.values.get(row) {
+            return Ok(Some(value.clone()));
+        }
+        let value = self.shared.get_from_engine(row)?;
+        value.iter().for_each(|value| fetched.keep(row, value));
+        Ok(value)
+    }
+
     fn set(&mut self, row: Bytes, value: Option<Bytes>) {
         let part_row = self.part.is_some().then(|| row.clone());
         let before = self.changes.insert(row, value);
@@ -136,7 +175,8 @@ impl Rows for EntryRows {
             return Ok(value.clone());
         }
         let layers = self.layers()?;
-        self.shared.peek_to_change(&layers, sought, self.may_wait, |value| {
+        let fetch = |row: &[u8]| self.fetch(row);
+        self.shared.peek_to_change(&layers, sought, fetch, |value| {
             self.see(value).map(|()| value.cloned())
         })?
     }
@@ -152,7 +192,8 @@ impl Rows for EntryRows {
             return look(value.as_ref());
         }
         let layers = self.layers()?;
-        self.shared.peek_to_change(&layers, sought, self.may_wait, look)?
+        let fetch = |row: &[u8]| self.fetch(row);
+        self.shared.peek_to_change(&layers, sought, fetch, look)?
     }
 
     fn scan(
@@ -233,5 +274,47 @@ impl RowsMut for EntryRows {
                 None => self.changes.remove(&row),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, StoreOptions, StorePlace};
+    use super::*;
+
+    #[test]
+    fn a_large_value_is_fetched_once_for_an_entry_and_still_changes() {
+        let options = StoreOptions { cache_bytes: 0, ..StoreOptions::default() };
+        let (store, _) = Store::open(options, StorePlace::in_memory()).expect("opens");
+        let row = |name: &str| Bytes::from([b"\0\0\0\x01", name.as_bytes()].concat());
+        let value = |bytes: usize| Bytes::from(vec![7; bytes]);
+        let mut rows = store.entry();
+        rows.put(row("large"), value(CACHED_VALUE_BYTES_MAX + 1));
+        rows.put(row("small"), value(CACHED_VALUE_BYTES_MAX));
+        rows.put(row("huge"), value(FETCHED_BYTES_MAX));
+        rows.commit(1);
+        store.freeze_for_drain();
+        while store.drain_step(&|| 1).expect("drains").worked() {}
+
+        let mut rows = store.entry();
+        let kept = |rows: &EntryRows| {
+            let fetched = rows.fetched.borrow();
+            (fetched.values.keys().cloned().collect::<Vec<_>>(), fetched.bytes)
+        };
+        for _ in 0..2 {
+            for name in ["large", "small", "huge", "absent"] {
+                let bytes = rows.get(&row(name)).expect("reads").map(|value| value.len());
+                let expected = store.read().get(&row(name)).expect("reads");
+                assert_eq!(bytes, expected.map(|value| value.len()), "{name}");
+            }
+            assert_eq!(kept(&rows), (vec![row("large")], CACHED_VALUE_BYTES_MAX + 1));
+        }
+        rows.delete(row("large"));
+        assert_eq!(rows.get(&row("large")).expect("reads"), None);
+        rows.put(row("large"), value(1));
+        assert_eq!(rows.get(&row("large")).expect("reads"), Some(value(1)));
+        rows.commit(2);
+        let rows = store.entry();
+        assert_eq!(rows.get(&row("large")).expect("reads"), Some(value(1)), "of the layer");
     }
 }

@@ -21,7 +21,7 @@ use super::trust::{Distrust, TrustRead, TrustState};
 use super::{entry, journal};
 
 /// Values above this size are not kept in the row cache.
-const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
+pub(super) const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Sizes of a store. The defaults are right unless memory is scarce.
 #[derive(Clone, Debug)]
@@ -146,13 +146,13 @@ impl Shared {
     }
 
     /// Shows the visible value to who is about to change the row. It is not remembered: soon a layer
-    /// holds the row, and what it was would only take another one's place. Unless `may_wait`, the
-    /// engine is not asked.
+    /// holds the row, and what it was would only take another one's place. `fetch` asks the engine,
+    /// see [`Shared::get_from_engine`], or fails.
     pub fn peek_to_change<R>(
         &self,
         layers: &Layers,
         sought: Sought,
-        may_wait: bool,
+        fetch: impl FnOnce(&[u8]) -> Result<Option<Bytes>, StoreError>,
         mut look: impl FnMut(Option<&Bytes>) -> R,
     ) -> Result<R, StoreError> {
         if !layers.ready {
@@ -163,8 +163,7 @@ impl Shared {
         }
         let value = match self.cached(sought.row()) {
             Some(value) => value,
-            None if !may_wait => return Err(StoreError::NotInMemory),
-            None => self.get_from_engine(sought.row())?,
+            None => fetch(sought.row())?,
         };
         Ok(look(value.as_ref()))
     }
@@ -388,11 +387,11 @@ impl Store {
         Ok(drained)
     }
 
-    /// Stops in order: drains what may be drained, syncs, and notes the clean stop. `synced_log` is
+    /// Stops in order: drains what may be drained, syncs, and notes the clean stop. `log_durable` is
     /// as in [`Store::drain_step`]. The store must not be used afterwards.
-    pub fn close(&self, synced_log: u64) -> Result<(), StoreError> {
+    pub fn close(&self, log_durable: u64) -> Result<(), StoreError> {
         self.freeze_for_drain();
-        while self.drain_step(synced_log)?.worked() {}
+        while self.drain_step(&|| log_durable)?.worked() {}
         self.sync()?;
         self.shared.distrust_damage(self.shared.engine.close())?;
         self.shared.change_trust(|trust| trust.clean_stop = true)

@@ -112,6 +112,9 @@ pub struct Process {
     pub incarnation: Incarnation,
     pub inbox: VecDeque<Input>,
     pub woken: bool,
+    /// Saves that are not in the log yet, as they wait for the log's thread: a kill takes them.
+    pub queued: Vec<Save>,
+    /// Those in the log that are not synced: a power cut takes them.
     pub saves: VecDeque<PendingSave>,
     pub syncing: bool,
     pub applying: VecDeque<ApplyWork>,
@@ -212,6 +215,7 @@ impl Machine {
             incarnation,
             inbox: VecDeque::new(),
             woken: false,
+            queued: Vec::new(),
             saves: VecDeque::new(),
             syncing: false,
             applying: VecDeque::new(),

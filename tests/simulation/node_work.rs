@@ -20,7 +20,7 @@ impl World {
         }
     }
 
-    /// Into the page cache at once; on disk some time later, in order.
+    /// Into the page cache once the sync before has ended; on disk some time later, in order.
     pub fn save(&mut self, node: usize, saves: Vec<Save>) {
         let Some(process) = self.process(node) else { return };
         if process.failed.is_some() {
@@ -31,10 +31,19 @@ impl World {
         // Before it fails: what it sent counts all the same.
         self.entry_bytes_max = self.entry_bytes_max.max(largest);
         let Some(process) = self.process(node) else { return };
-        if let Err(error) = process.log.append_all(&saves) {
-            return self.fail(node, error.to_string());
+        process.queued.extend(saves);
+        self.begin_sync(node);
+    }
+
+    /// Whether it could.
+    fn write_queued(&mut self, node: usize) -> bool {
+        let Some(process) = self.process(node) else { return false };
+        let queued = std::mem::take(&mut process.queued);
+        if let Err(error) = process.log.append_all(&queued) {
+            self.fail(node, error.to_string());
+            return false;
         }
-        for save in saves {
+        for save in queued {
             process.saves.push_back(PendingSave {
                 id: save.id,
                 truncate_from: save.truncate_from,
@@ -42,17 +51,19 @@ impl World {
                 state: save.state,
             });
         }
-        self.begin_sync(node);
+        true
     }
 
     fn begin_sync(&mut self, node: usize) {
         let (now_us, max_us) = (self.now_us, self.plan.sync_us_max);
+        let Some(process) = self.process(node) else { return };
+        let idle = process.queued.is_empty() && process.saves.is_empty();
+        if process.syncing || idle || !self.write_queued(node) {
+            return;
+        }
         let machine = &mut self.machines[node];
         let (life, stalled_until_us) = (machine.life, machine.stalled_until_us);
         let Some(process) = &mut machine.process else { return };
-        if process.syncing || process.saves.is_empty() {
-            return;
-        }
         process.syncing = true;
         let count = process.saves.len();
         let max_us = if machine.slow_until_us > now_us { max_us.max(100_000) } else { max_us };
@@ -352,6 +363,10 @@ impl World {
 
     pub fn collapse(&mut self, node: usize, below: Index) {
         let kept = self.rng.u64(..=self.plan.kept_entries_max);
+        // What was to be saved before comes first.
+        if !self.write_queued(node) {
+            return;
+        }
         let Some(process) = self.process(node) else { return };
         let safe = below.0.min(process.store.synced() + 1).saturating_sub(kept);
         match process.log.collapse(Index(safe)) {
@@ -369,14 +384,14 @@ impl World {
         let (steps, choice) = (self.rng.u8(..6), self.rng.u8(..20));
         let bound_bytes = self.plan.layers_bytes_max;
         let Some(process) = self.process(node) else { return };
-        let durable = process.driver.replica().durable();
+        let drainable = process.driver.status().drainable;
         let full = process.store.layers_bytes() > bound_bytes / 2;
         let done = (|| {
             if choice < 4 {
                 process.store.freeze_for_drain();
             }
             for _ in 0..if full { 100 } else { steps } {
-                process.store.drain_step(durable.0)?;
+                process.store.drain_step(&|| drainable.0)?;
             }
             if choice % 4 == 0 {
                 process.store.sync()?;

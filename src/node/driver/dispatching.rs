@@ -35,8 +35,12 @@ impl Driver {
                 Some(entries) => self.dispatch_entries(entries, environment),
                 None if from <= self.replica.base().index => return, // A head is on its way.
                 None => {
+                    // At the place of what is not on disk yet the log may still hold what that replaces.
+                    let to = self.replica.chosen().min(self.replica.durable());
+                    if to < from {
+                        return;
+                    }
                     self.reading_for_apply = true;
-                    let to = self.replica.chosen();
                     environment.read(ReadPurpose::Apply { from, to });
                 }
             }

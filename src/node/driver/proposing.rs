@@ -91,7 +91,7 @@ impl Driver {
             batch::encode_clock(&mut items, self.clock_entries.expired_keys_max());
             let index = self.replica.last().index.next();
             self.clock_entries.proposed(index, late_ms, &self.applied, self.now_us);
-        } else if self.heads.due() {
+        } else if self.heads.due(self.now_us) {
             batch::encode_head(&mut items);
             asks_for_head = true;
         } else {

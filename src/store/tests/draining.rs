@@ -10,7 +10,7 @@ fn a_torn_journal_means_that_draining_had_not_begun() {
     let (store, _) = remains.open();
     apply(&store, &["a", "b", "c"]);
     store.freeze_for_drain();
-    store.drain_step(6).expect("drains");
+    store.drain_step(&|| 6).expect("drains");
     let bytes = remains.journal.bytes().expect("is there");
     drop(store);
     for length in 0..bytes.len() {
@@ -37,7 +37,7 @@ fn draining_passes_neither_the_synced_log_nor_a_living_view() {
     let (store, _) = Remains::default().open();
     apply(&store, &["a"]);
     store.freeze_for_drain();
-    assert_eq!(store.drain_step(0).expect("waits"), DrainProgress::Idle);
+    assert_eq!(store.drain_step(&|| 0).expect("waits"), DrainProgress::Idle);
     let view = store.freeze();
     apply(&store, &["a"]);
     drain(&store);
@@ -71,7 +71,7 @@ fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
             let drains = !together || number == 11;
             while drains
                 && kill_after != Some(steps)
-                && store.drain_step(u64::MAX).expect("drains").worked()
+                && store.drain_step(&|| u64::MAX).expect("drains").worked()
             {
                 steps += 1;
             }
@@ -130,7 +130,7 @@ fn a_retired_space_leaves_exports_at_once_and_the_engine_in_time_also_across_kil
     let mut store = store;
     loop {
         store.freeze_for_drain();
-        let worked = store.drain_step(2).expect("drains").worked();
+        let worked = store.drain_step(&|| 2).expect("drains").worked();
         let applied = store.applied();
         drop(store);
         remains.engine.lose_unflushed(random.usize(0..2));
@@ -163,7 +163,7 @@ fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
         let name = format!("row {}", number % 600);
         let index = apply(&store, &[&name]);
         expected.insert(row(1, &name), index.to_string().into());
-        while store.drain_step(u64::MAX).expect("spills").worked() {}
+        while store.drain_step(&|| u64::MAX).expect("spills").worked() {}
         assert!(!store.over_bound(), "{} bytes at entry {index}", store.layers_bytes());
     }
     assert_eq!((store.drained(), all(&view).len()), (1, 1));
@@ -193,7 +193,7 @@ fn batches_shrink_while_the_engine_is_slow_and_grow_again() {
         apply(&store, &names);
         store.freeze_for_drain();
         let mut steps = 0;
-        while store.drain_step(u64::MAX).expect("drains").worked() {
+        while store.drain_step(&|| u64::MAX).expect("drains").worked() {
             steps += 1;
         }
         steps
@@ -210,4 +210,22 @@ fn batches_shrink_while_the_engine_is_slow_and_grow_again() {
         store.note_step(100);
     }
     assert_eq!(steps_for_a_layer(), 1 + 2);
+}
+
+/// What the log says of an index may change until it is on disk, and a layer may be added at any time:
+/// so whoever drains asks the log while no layer can be added.
+#[test]
+fn the_log_is_asked_while_no_layer_can_be_added() {
+    let (store, _) = Remains::default().open();
+    apply(&store, &["a"]);
+    store.freeze_for_drain();
+    let asked = std::cell::Cell::new(0);
+    let durable = || {
+        assert!(store.shared.layers.try_write().is_none(), "a layer could be added now");
+        asked.set(asked.get() + 1);
+        1
+    };
+    while store.drain_step(&durable).expect("drains").worked() {}
+    assert!(asked.get() > 0);
+    assert_eq!(store.drained(), 1);
 }

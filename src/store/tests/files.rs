@@ -230,7 +230,7 @@ fn readers_see_whole_entries(engine: Choice) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while store.drained() < last {
-                store.drain_step(u64::MAX).expect("drains");
+                store.drain_step(&|| u64::MAX).expect("drains");
             }
         });
         for short in [true, false] {

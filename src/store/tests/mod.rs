@@ -111,7 +111,7 @@ fn apply(store: &Store, names: &[&str]) -> u64 {
 
 fn drain(store: &Store) {
     store.freeze_for_drain();
-    while store.drain_step(u64::MAX).expect("drains").worked() {}
+    while store.drain_step(&|| u64::MAX).expect("drains").worked() {}
 }
 
 /// A store that drained and synced 5 entries of two rows each.

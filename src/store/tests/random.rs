@@ -17,7 +17,8 @@ fn random_use_matches_a_plain_map() {
             match random.u8(0..20) {
                 0..12 => random_entry(&store, &mut states, &mut random),
                 12..15 => {
-                    store.drain_step(random.u64(0..=store.applied())).expect("drains");
+                    let durable = random.u64(0..=store.applied());
+                    store.drain_step(&|| durable).expect("drains");
                 }
                 15 => store.freeze_for_drain(),
                 16 => views.push((store.freeze(), states[states.len() - 1].clone())),

@@ -101,7 +101,7 @@ fn distrusted_when_the_journal_of_a_half_drained_layer_is_gone_or_damaged() {
     apply(&store, &["a", "b", "c", "d", "e"]);
     store.freeze_for_drain();
     for _ in 0..2 {
-        assert_eq!(store.drain_step(6).expect("drains"), DrainProgress::Worked);
+        assert_eq!(store.drain_step(&|| 6).expect("drains"), DrainProgress::Worked);
     }
     drop(store);
     remains.engine.flush().expect("flushes");
@@ -145,7 +145,7 @@ fn distrusted_when_the_journal_lies_over_another_state() {
     drain(&store);
     apply(&store, &["b"]);
     store.freeze_for_drain();
-    store.drain_step(2).expect("journals");
+    store.drain_step(&|| 2).expect("journals");
     drop(store);
     // Nothing was synced, so no floor tells that the engine is emptied; the journal alone does.
     remains.engine.wipe().expect("wipes");
