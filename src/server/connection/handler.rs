@@ -12,7 +12,7 @@ use super::super::places::Place;
 pub enum Step<Ticket> {
     /// Nothing to wait for. Requests left in the queue are handled after the replies so far are
     /// written; a handler leaves them there when `out` has passed
-    /// [`super::limits::OUTPUT_TURN_BYTES`].
+    /// [`crate::server::limits::OUTPUT_TURN_BYTES`].
     Idle,
     /// Wait for this, call [`ConnectionHandler::resume`], then `handle` again.
     Wait(Ticket),
@@ -53,7 +53,7 @@ pub trait ConnectionHandler: Send + 'static {
     fn on_written(&self, _bytes: usize) {}
 
     /// Appends what the client is told without having asked just now. Called between turns, after
-    /// [`super::registry::Client::call`].
+    /// [`crate::server::registry::Client::call`].
     fn deliver(&mut self, _out: &mut BytesMut) {}
 
     /// The client sent what cannot be understood, after requests that all have been handled. The
