@@ -20,6 +20,7 @@ mod help;
 mod local;
 mod monitor;
 mod outcomes;
+mod own_replies;
 mod read;
 mod replies;
 mod saving;

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use resp::Reply;
 
 use super::accounting::Fate;
+use super::own_replies::OwnReplies;
 use super::read::{BRIEF, Met, NoResult};
 use super::{Gathered, Session, Taken};
 use crate::command::assertions::{check_assertion, is_assertion};
@@ -244,10 +245,11 @@ impl Session {
     ) -> (Layout, Vec<(u8, Vec<Bytes>)>) {
         let mut layout = Layout { sources: Vec::new(), db_before: self.db, places: Vec::new() };
         let mut calls = Vec::new();
+        let mut own = OwnReplies::default();
         for Queued { spec, place, args } in transaction.queue {
             layout.sources.push(match spec.kind {
                 Kind::Connection(command) => {
-                    let reply = self.local_reply(command, &args, backend);
+                    let reply = own.bound(self.local_reply(command, &args, backend));
                     self.count_in_transaction(place, &reply);
                     Source::Known(reply)
                 }
@@ -354,12 +356,13 @@ impl Session {
                 if let Some(failed) = failed {
                     return self.emit(failed.clone(), out);
                 }
+                let mut own = OwnReplies::default();
                 let merged = transaction.queue.iter().zip(replies).map(|(queued, reply)| {
                     let reply = match (reply, queued.spec.kind) {
                         (Some(reply), _) if queued.spec.name == "scan" => self.with_cursor(reply),
                         (Some(reply), _) => reply,
                         (None, Kind::Connection(command)) => {
-                            self.local_reply(command, &queued.args, backend)
+                            own.bound(self.local_reply(command, &queued.args, backend))
                         }
                         (None, _) => Reply::Null,
                     };
