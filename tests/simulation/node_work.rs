@@ -20,7 +20,7 @@ impl World {
         }
     }
 
-    /// Into the page cache once the sync before has ended; on disk some time later, in order.
+    /// Into the page cache at once, or once the sync before has ended; on disk some time later, in order.
     pub fn save(&mut self, node: usize, saves: Vec<Save>) {
         let Some(process) = self.process(node) else { return };
         if process.failed.is_some() {
@@ -32,6 +32,9 @@ impl World {
         self.entry_bytes_max = self.entry_bytes_max.max(largest);
         let Some(process) = self.process(node) else { return };
         process.queued.extend(saves);
+        if !self.plan.saves_wait && !self.write_queued(node) {
+            return;
+        }
         self.begin_sync(node);
     }
 

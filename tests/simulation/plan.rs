@@ -125,6 +125,9 @@ pub struct Plan {
     pub early_views: f64,
     /// How long a session waits for its turn at most.
     pub turn_us_max: u64,
+    /// Saves wait outside of the log until the sync before them has ended, as for the log's thread: a kill
+    /// takes them.
+    pub saves_wait: bool,
     /// Layers that wait for a view go to a file when they are large.
     pub spills: bool,
     #[cfg(feature = "planted-bugs")]
@@ -176,6 +179,7 @@ impl Plan {
             head_interrupts: [0.0, 0.02, 0.2][rng.usize(..3)],
             early_views: 0.1,
             turn_us_max: 2_000,
+            saves_wait: seed % 2 == 1,
             spills: rng.u8(..4) == 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,

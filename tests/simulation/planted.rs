@@ -69,6 +69,8 @@ fn plan(seed: u64, bug: Bug) -> Plan {
     if plan.seats == 1 {
         plan.seats = 3;
     }
+    // Where saves wait, what is in the log and not on disk is rare.
+    plan.saves_wait = bug == Bug::DrainsWhatIsNotLogged;
     let mut plan = match bug {
         Bug::HalfSyncedOutranks => {
             plan.chunk_bytes = 1;
