@@ -71,8 +71,6 @@ pub enum Bug {
     RepliesSwapped,
     /// A read does not wait for the writes before it on its connection.
     ReadOvertakesWrite,
-    /// The store drains entries that the log does not hold yet.
-    DrainsWhatIsNotLogged,
     /// The store's index is written with the first rows of a layer instead of the last.
     IndexBeforeRows,
     /// The store's index stays one behind its rows, so that an entry is applied again.
