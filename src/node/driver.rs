@@ -122,7 +122,6 @@ impl Driver {
             incarnation: settings.incarnation,
             last: Index(0),
             durable: Index(0),
-            drainable: Index(0),
             chosen: Index(0),
             applied: applied.index,
             base: Index(0),

@@ -71,11 +71,9 @@ pub struct Status {
     pub incarnation: Incarnation,
     /// The log's end.
     pub last: Index,
-    /// The log is on this node's disk up to here.
+    /// The log is on this node's disk up to here. The store's engine may have entries up to here: what a
+    /// restart finds in the store it takes for chosen, so the log has to have the same.
     pub durable: Index,
-    /// The store's engine may have entries up to here: what a restart finds in the store it takes for
-    /// chosen, so the log has to have the same.
-    pub drainable: Index,
     /// Chosen up to here.
     pub chosen: Index,
     /// Applied up to here.

@@ -122,7 +122,7 @@ impl Environment for World {
 
     fn publish(&mut self, status: &Arc<Status>) {
         // Nothing of this step is applied yet.
-        self.common.log_durable.store(status.drainable.0, Ordering::SeqCst);
+        self.common.log_durable.store(status.durable.0, Ordering::SeqCst);
         self.handle.publish(status);
         if status.master != self.master {
             self.master = status.master;

@@ -387,14 +387,14 @@ impl World {
         let (steps, choice) = (self.rng.u8(..6), self.rng.u8(..20));
         let bound_bytes = self.plan.layers_bytes_max;
         let Some(process) = self.process(node) else { return };
-        let drainable = process.driver.status().drainable;
+        let durable = process.driver.status().durable;
         let full = process.store.layers_bytes() > bound_bytes / 2;
         let done = (|| {
             if choice < 4 {
                 process.store.freeze_for_drain();
             }
             for _ in 0..if full { 100 } else { steps } {
-                process.store.drain_step(&|| drainable.0)?;
+                process.store.drain_step(&|| durable.0)?;
             }
             if choice % 4 == 0 {
                 process.store.sync()?;

@@ -102,7 +102,6 @@ impl Driver {
             incarnation: self.settings.incarnation,
             last: self.replica.last().index,
             durable: self.replica.durable(),
-            drainable: self.replica.durable(),
             chosen: self.replica.chosen(),
             applied: self.applied.index,
             base: self.replica.base().index,
