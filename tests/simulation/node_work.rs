@@ -42,6 +42,9 @@ impl World {
     fn write_queued(&mut self, node: usize) -> bool {
         let Some(process) = self.process(node) else { return false };
         let queued = std::mem::take(&mut process.queued);
+        if queued.is_empty() {
+            return true;
+        }
         if let Err(error) = process.log.append_all(&queued) {
             self.fail(node, error.to_string());
             return false;
