@@ -34,9 +34,10 @@ use crate::server::limits::ConnectionLimits;
 use crate::server::listener::ClientListener;
 use crate::server::loading::LoadingHandler;
 use crate::server::node::NodeBackend;
-use crate::server::places::{Place, Places};
+use crate::server::places::{Place, Places, seats_for};
 use crate::server::registry::ClientRegistry;
 use crate::server::session_handler::SessionHandler;
+use crate::server::short_turns::{self, ShortTurns};
 use crate::server::subscriptions::SWITCH_MASTER;
 use crate::server::ticker;
 use crate::store::{
@@ -196,16 +197,20 @@ async fn serve(
     let shared = Shared::new(incarnation.0 ^ clock::boot_us());
     let shared = Arc::new(shared.with_clocks(clock::boot_us, clock::wall_ms));
     master_changes.tell(backend.clone(), shared.clone());
-    let places = Places::of_this_machine(
-        Handle::current(),
-        running.beside_driver().clone(),
-        limits.clients_max,
-    );
-    let listener = ClientListener::start(clients, limits, places, {
+    let short_turns = match Places::are_of_use() {
+        true => Some(ShortTurns::start().context("cannot start the thread for short turns")?),
+        false => None,
+    };
+    let places = short_turns.as_ref().map(|it| {
+        let (short_turns, beside_driver) = (it.runtime().clone(), running.beside_driver().clone());
+        let seats = seats_for(limits.clients_max);
+        Places::new(Handle::current(), short_turns, beside_driver, seats)
+    });
+    let listener = ClientListener::start(clients, limits, places.clone(), {
         let (shared, backend) = (shared.clone(), backend.clone());
         move |client| SessionHandler::new(shared.clone(), client, backend.clone())
     });
-    hand_out(backend.answers(), running.handle(), running.beside_driver(), listener.registry());
+    hand_out(backend.answers(), running.handle(), places, listener.registry());
     shared.set_registry(listener.registry().clone());
     tokio::spawn(ticker::run(shared));
     assert!(registry.set(listener.registry().clone()).is_ok(), "the registry is set once");
@@ -214,6 +219,7 @@ async fn serve(
     wait_for_the_end(&running, &backend).await?;
     closing.store(true, Ordering::SeqCst);
     listener.shutdown(CLIENTS_FINISH).await;
+    drop(short_turns);
     if let Some(peers) = outbox.0.get() {
         peers.shutdown().await;
     }
@@ -250,17 +256,23 @@ async fn open_while_clients_hear_loading(
     Ok(opened)
 }
 
-/// Starts what answers those who wait for updates, in both places where they may be.
+/// Starts what answers those who wait for updates, in all places where they may be.
 fn hand_out(
     answers: &Arc<Answers>,
     node: &node::Handle,
-    beside_driver: &Handle,
+    places: Option<Places>,
     registry: &Arc<ClientRegistry>,
 ) {
-    let (here, there, overdue) = (answers.clone(), answers.clone(), answers.clone());
+    let (here, overdue) = (answers.clone(), answers.clone());
     let (node, registry) = (node.clone(), registry.clone());
     tokio::spawn(async move { here.hand_out_in(Place::Workers).await });
-    beside_driver.spawn(async move { there.hand_out_in(Place::BesideDriver).await });
+    if let Some(places) = places {
+        for place in [Place::ShortTurns, Place::BesideDriver] {
+            let there = answers.clone();
+            places.runtime(place).spawn(async move { there.hand_out_in(place).await });
+        }
+        tokio::spawn(short_turns::watch(places));
+    }
     let hang_up = move || {
         let count = registry.list().iter().filter(|client| client.hang_up()).count();
         if count > 0 {

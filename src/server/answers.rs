@@ -84,6 +84,7 @@ pub struct Answers {
     pending: Mutex<Pending>,
     /// With the workers.
     workers: Waiting,
+    short_turns: Waiting,
     beside_driver: Waiting,
 }
 
@@ -101,6 +102,7 @@ impl Answers {
             answer_within_us,
             pending: Mutex::default(),
             workers: Waiting::default(),
+            short_turns: Waiting::default(),
             beside_driver: Waiting::default(),
         }
     }
@@ -133,6 +135,7 @@ impl Answers {
     fn waiting_in(&self, place: Place) -> &Waiting {
         match place {
             Place::Workers => &self.workers,
+            Place::ShortTurns => &self.short_turns,
             Place::BesideDriver => &self.beside_driver,
         }
     }

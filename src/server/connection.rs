@@ -21,8 +21,9 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 pub use self::handler::{ConnectionHandler, Step};
 use super::limits::ConnectionLimits;
-use super::places::{Place, Places, Residence, Seat};
+use super::places::{Place, Places, Seat};
 use super::registry::Registration;
+use super::residence::Residence;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
 
@@ -261,7 +262,9 @@ impl<H: ConnectionHandler> Connection<H> {
     /// Lets the handler work until it has nothing to wait for, and writes its replies.
     async fn handle(&mut self) -> Result<(), End> {
         loop {
+            let began = std::time::Instant::now();
             let step = self.handler.handle(&mut self.requests, &mut self.out);
+            self.residence.handled(began.elapsed(), self.out.len());
             self.write().await?;
             match step {
                 Step::Idle => {

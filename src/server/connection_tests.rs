@@ -27,15 +27,25 @@ struct Shared {
     /// Each WAIT puts the sender of its outcome here.
     waiting: Mutex<Vec<oneshot::Sender<i64>>>,
     handled: AtomicUsize,
-    /// On which threads a SET was handled, in order, each change once.
+    /// On which threads a SET or GET was handled, in order, each change once.
     threads: Mutex<Vec<String>>,
     dropped_handlers: AtomicUsize,
 }
 
-/// ECHO text; REPEAT count: that many bytes; WAIT: an integer, once the test says which; SET key number:
-/// that number, a moment later; QUIT.
+/// ECHO text; GET and REPEAT count: that many bytes; WAIT: an integer, once the test says which; SET key
+/// number: that number, a moment later; QUIT.
 struct Handler {
     shared: Arc<Shared>,
+}
+
+impl Handler {
+    fn note_thread(&self) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let mut threads = self.shared.threads.lock();
+        if threads.last() != Some(&thread) {
+            threads.push(thread);
+        }
+    }
 }
 
 impl Drop for Handler {
@@ -59,16 +69,15 @@ impl ConnectionHandler for Handler {
                 b"ECHO" => {
                     Reply::Bulk(request.arguments[1].clone()).encode(Protocol::Resp2, out);
                 }
-                b"REPEAT" => {
+                b"GET" | b"REPEAT" => {
+                    if request.name() == b"GET" {
+                        self.note_thread();
+                    }
                     let count = String::from_utf8_lossy(&request.arguments[1]).parse();
                     Reply::bulk(vec![b'r'; count.expect("a count")]).encode(Protocol::Resp2, out);
                 }
                 b"SET" => {
-                    let thread = std::thread::current().name().unwrap_or_default().to_owned();
-                    let mut threads = self.shared.threads.lock();
-                    if threads.last() != Some(&thread) {
-                        threads.push(thread);
-                    }
+                    self.note_thread();
                     let number = String::from_utf8_lossy(&request.arguments[2]).parse();
                     let number = number.expect("a number");
                     return Step::Wait(Box::pin(async move {
@@ -386,26 +395,47 @@ async fn many_announcements_get_little_room_and_their_arguments_all_the_same() {
     }
 }
 
-/// The thread that stands in for the driver's.
+/// The threads that stand in for the driver's,
 const DRIVER: &str = "stands in for the driver";
+/// and for that for short turns.
+const SHORT_TURNS: &str = "stands in for short turns";
 
-/// A runtime on one thread, until it is told to stop.
-fn stand_in_for_the_driver()
--> (tokio::runtime::Handle, oneshot::Sender<()>, std::thread::JoinHandle<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime starts");
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = oneshot::channel();
-    let thread = std::thread::Builder::new().name(DRIVER.to_owned()).spawn(move || {
-        runtime.block_on(stopped).expect("the test says when");
-    });
-    (handle, stop, thread.expect("it starts"))
+/// A runtime on one thread, which ends when this is dropped.
+struct OneThread {
+    runtime: tokio::runtime::Handle,
+    _stop: oneshot::Sender<()>,
+}
+
+impl OneThread {
+    fn start(name: &str) -> OneThread {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime starts");
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _ = runtime.block_on(stopped);
+        });
+        thread.expect("it starts");
+        OneThread { runtime: handle, _stop: stop }
+    }
+}
+
+/// With a seat beside the driver.
+fn places(short_turns: &OneThread, driver: &OneThread) -> Places {
+    let here = tokio::runtime::Handle::current();
+    Places::new(here, short_turns.runtime.clone(), driver.runtime.clone(), 1)
+}
+
+impl Server {
+    fn last_thread(&self) -> String {
+        self.shared.threads.lock().last().cloned().unwrap_or_default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
-    let (beside_driver, stop, driver) = stand_in_for_the_driver();
-    let places = Places::new(tokio::runtime::Handle::current(), beside_driver, 1);
+    let (short_turns, driver) = (OneThread::start(SHORT_TURNS), OneThread::start(DRIVER));
+    let places = places(&short_turns, &driver);
     let server = start_in(ConnectionLimits::default(), Some(places)).await;
     let mut client = TestClient::connect(&server).await;
     let mut number = 0;
@@ -437,25 +467,25 @@ async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
             client.send(&[b"SET", b"k", b"1"]).await;
             assert_eq!(client.next().await, Some(Reply::Integer(1)));
         }
-        assert_eq!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        assert_eq!(server.last_thread(), DRIVER);
         // The only seat is taken.
         let mut other = TestClient::connect(&server).await;
         for _ in 0..200 {
             other.send(&[b"SET", b"k", b"2"]).await;
             assert_eq!(other.next().await, Some(Reply::Integer(2)));
         }
-        assert_ne!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        assert_ne!(server.last_thread(), DRIVER);
         // A value that is not small is received elsewhere, and its client comes back.
         let long = format!("{}1", "0".repeat(100_000));
         client.send(&[b"SET", b"k", long.as_bytes()]).await;
         assert_eq!(client.next().await, Some(Reply::Integer(1)));
-        assert_ne!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        assert_ne!(server.last_thread(), DRIVER);
         drop(other);
         for _ in 0..100 {
             client.send(&[b"SET", b"k", b"3"]).await;
             assert_eq!(client.next().await, Some(Reply::Integer(3)));
         }
-        assert_eq!(server.shared.threads.lock().last().map(String::as_str), Some(DRIVER));
+        assert_eq!(server.last_thread(), DRIVER);
         if ends {
             drop(client);
             wait_for(|| server.shared.dropped_handlers.load(Ordering::SeqCst) == 2).await;
@@ -464,33 +494,60 @@ async fn a_client_that_updates_goes_to_the_driver_and_back_and_loses_nothing() {
             assert_eq!(client.next().await, None);
         }
     }
-    stop.send(()).expect("it waits");
-    driver.join().expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_little_goes_to_the_thread_for_short_turns_and_back() {
+    let (short_turns, driver) = (OneThread::start(SHORT_TURNS), OneThread::start(DRIVER));
+    let places = places(&short_turns, &driver);
+    let server = start_in(ConnectionLimits::default(), Some(places.clone())).await;
+    let mut client = TestClient::connect(&server).await;
+    for _ in 0..3 {
+        for (last, open) in [(SHORT_TURNS, true), ("", false), (SHORT_TURNS, true)] {
+            places.open_short_turns(open);
+            for _ in 0..100 {
+                client.send(&[b"GET", b"5"]).await;
+                assert_eq!(client.next().await, Some(Reply::bulk("rrrrr")));
+            }
+            assert_eq!(server.last_thread() == SHORT_TURNS, last == SHORT_TURNS, "open: {open}");
+        }
+        for number in 0..200 {
+            client.send(&[b"SET", b"k", number.to_string().as_bytes()]).await;
+            assert_eq!(client.next().await, Some(Reply::Integer(number)));
+        }
+        assert_eq!(server.last_thread(), DRIVER);
+    }
+    // More than one turn, of which the first makes it leave.
+    let mut out = BytesMut::new();
+    (0..1000).for_each(|_| encode_request(&["GET", "1000"], &mut out));
+    client.stream.write_all(&out).await.expect("sent");
+    for _ in 0..1000 {
+        assert_eq!(client.next().await, Some(Reply::bulk("r".repeat(1000))));
+    }
+    assert_ne!(server.last_thread(), SHORT_TURNS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_a_driver_that_stands_still_can_be_closed() {
-    let (beside_driver, stop, driver) = stand_in_for_the_driver();
-    let places = Places::new(tokio::runtime::Handle::current(), beside_driver.clone(), 1);
+    let (short_turns, driver) = (OneThread::start(SHORT_TURNS), OneThread::start(DRIVER));
+    let places = places(&short_turns, &driver);
     let server = start_in(ConnectionLimits::default(), Some(places)).await;
     let mut client = TestClient::connect(&server).await;
     let known = loop {
         client.send(&[b"SET", b"k", b"1"]).await;
         assert_eq!(client.next().await, Some(Reply::Integer(1)));
         let known = server.listener.registry().list().remove(0);
-        if server.shared.threads.lock().last().map(String::as_str) == Some(DRIVER) {
+        if server.last_thread() == DRIVER {
             break known;
         }
         assert!(!known.hang_up(), "with the workers it is closed by its task");
     };
     let (go_on, waits) = std::sync::mpsc::channel::<()>();
-    beside_driver.spawn(async move { waits.recv() });
+    driver.runtime.spawn(async move { waits.recv() });
     client.send(&[b"SET", b"k", b"2"]).await;
     assert!(known.hang_up());
     assert_eq!(client.next().await, None, "closed while the driver stands still");
     go_on.send(()).expect("it waits");
     wait_for(|| server.listener.registry().list().is_empty()).await;
     assert!(!known.hang_up(), "its socket is not kept any longer");
-    stop.send(()).expect("it waits");
-    driver.join().expect("it ends");
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::refusal::Refusal;
 
@@ -27,17 +28,25 @@ impl LongReads {
     /// begun.
     pub fn read<T>(&self, read: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
         let before = self.in_line.fetch_add(1, Ordering::SeqCst);
+        let in_turn = || match self.turn.try_lock_for(self.patience) {
+            Some(_turn) => read(),
+            None => Err(Refusal::TryAgain("other long reads took too long".into())),
+        };
         let result = match before < LONG_READS_MAX {
-            // The other connections of this thread go on elsewhere.
-            true => tokio::task::block_in_place(|| match self.turn.try_lock_for(self.patience) {
-                Some(_turn) => read(),
-                None => Err(Refusal::TryAgain("other long reads took too long".into())),
-            }),
+            true => beside_the_others(in_turn),
             false => Err(Refusal::TryAgain("too many long reads wait already".into())),
         };
         self.in_line.fetch_sub(1, Ordering::SeqCst);
         result
     }
+}
+
+/// The other connections of this thread go on elsewhere.
+fn beside_the_others<T>(read: impl FnOnce() -> T) -> T {
+    let alone = Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
+    // Connections on such a thread leave before they read long, if they can (`server/residence.rs`).
+    if alone { read() } else { tokio::task::block_in_place(read) }
 }
 
 #[cfg(test)]
@@ -53,6 +62,11 @@ mod tests {
         drop(turn);
         assert_eq!(reads.read(|| Ok(1)), Ok(1));
         assert_eq!(reads.in_line.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn who_could_not_leave_a_thread_of_its_own_kind_still_reads() {
+        assert_eq!(LongReads::new(Duration::ZERO).read(|| Ok(1)), Ok(1));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use tokio::net::TcpStream;
 
-use super::super::places::{self, Place};
+use super::super::places::Place;
+use super::super::residence;
 use super::{Connection, ConnectionHandler, End, READ_BYTES_MIN};
 
 impl<H: ConnectionHandler> Connection<H> {
@@ -37,11 +38,11 @@ impl<H: ConnectionHandler> Connection<H> {
         None
     }
 
-    /// There are too many open files. With the workers it may stay; beside the driver it may not, and
-    /// is closed.
+    /// There are too many open files. Beside the driver it may not stay, and is closed; elsewhere it
+    /// does, and goes on as if it were with the workers.
     fn stay_here(mut self) -> Option<Connection<H>> {
         self.seat = None;
-        let stays = self.residence.place() == Place::Workers;
+        let stays = self.residence.place() != Place::BesideDriver;
         self.residence.settles_in(Place::Workers);
         stays.then_some(self)
     }
@@ -49,7 +50,7 @@ impl<H: ConnectionHandler> Connection<H> {
     /// Where it has to go before it handles what was decoded.
     pub(super) fn leaves_for(&mut self) -> Option<Place> {
         let places = self.places.as_ref()?;
-        let mut place = self.residence.place_for(&self.requests);
+        let mut place = self.residence.place_for(&self.requests, places.short_turns_are_open());
         if !self.handler.may_leave_workers() {
             place = Place::Workers;
         }
@@ -57,11 +58,11 @@ impl<H: ConnectionHandler> Connection<H> {
             return None;
         }
         self.seat = match place {
-            Place::Workers => None,
+            Place::Workers | Place::ShortTurns => None,
             Place::BesideDriver => places.seat(self.registration.client()),
         };
         if place == Place::BesideDriver && self.seat.is_none() {
-            self.residence.settles_in(Place::Workers);
+            self.residence.settles_in(self.residence.place());
             return None;
         }
         Some(place)
@@ -71,7 +72,7 @@ impl<H: ConnectionHandler> Connection<H> {
     pub(super) fn receive_elsewhere(&mut self) -> Result<(), End> {
         if self.residence.place() == Place::BesideDriver
             && (self.buffer.len() >= READ_BYTES_MIN
-                || !places::is_little(self.decoder.missing_bytes(&self.buffer)))
+                || !residence::is_little(self.decoder.missing_bytes(&self.buffer)))
         {
             self.seat = None;
             return Err(End::Moves(Place::Workers));
