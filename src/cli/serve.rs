@@ -1,5 +1,7 @@
 //! `arakoon serve`: one node in this process.
 
+mod links;
+
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,7 +11,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::listen;
@@ -18,16 +19,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::links::{PeerOutbox, listen_to_peers};
 use super::{ServeArgs, open_files};
 use crate::config::{Config, EngineKind};
 use crate::disk::{Disk, RealDisk};
 use crate::node::recovery::{self, NodeSettings, OpenedNode};
 use crate::node::runtime::Fatal;
-use crate::node::{
-    self, Ended, Inbox, Input, KeepAwake, Node, NodeMessage, Outbox, Surroundings, clock,
-};
-use crate::paxos::{Incarnation, Message, NodeId, Settings};
-use crate::peers::{Channel, PeerAddress, Peers, PeersConfig};
+use crate::node::{self, Ended, KeepAwake, Node, Surroundings, clock};
+use crate::paxos::{Incarnation, NodeId, Settings};
 use crate::server::Shared;
 use crate::server::answers::Answers;
 use crate::server::limits::ConnectionLimits;
@@ -53,8 +52,6 @@ const READS_END: Duration = Duration::from_millis(500);
 const CLIENTS_FINISH: Duration = Duration::from_millis(200);
 /// How often a node is looked at that may end by itself.
 const END_LOOKED_FOR_EVERY: Duration = Duration::from_millis(20);
-/// Bytes that may wait for one other node.
-const PEER_QUEUE_BYTES: usize = 64 << 20;
 
 /// What a node needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +173,7 @@ async fn serve(
     if !options.alone {
         let peers = listen_to_peers(config.clone(), seat, incarnation, running.inbox());
         let peers = running.beside_driver().spawn(peers).await.context("cannot start peers")??;
-        assert!(outbox.0.set(peers).is_ok(), "the peers are set once");
+        outbox.set(peers);
     }
 
     let handle = running.handle().clone();
@@ -220,9 +217,7 @@ async fn serve(
     closing.store(true, Ordering::SeqCst);
     listener.shutdown(CLIENTS_FINISH).await;
     drop(short_turns);
-    if let Some(peers) = outbox.0.get() {
-        peers.shutdown().await;
-    }
+    outbox.shutdown().await;
     tokio::task::spawn_blocking(|| running.join()).await.context("the node did not end in order")
 }
 
@@ -357,62 +352,6 @@ fn begin_again(options: &ServeOptions, above: Incarnation) -> anyhow::Result<Exi
     let program = std::env::current_exe().context("cannot find this program's file")?;
     let error = Command::new(program).args(std::env::args_os().skip(1)).exec();
     Err(error).context("cannot start anew")
-}
-
-async fn listen_to_peers(
-    config: Config,
-    seat: NodeId,
-    incarnation: Incarnation,
-    inbox: Arc<Inbox>,
-) -> anyhow::Result<Peers> {
-    let address = &config.node(seat).peer;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen for the other nodes on {address}"))?;
-    let peers = PeersConfig {
-        cluster_id: config.cluster.id.clone(),
-        node: seat,
-        nodes: config
-            .nodes
-            .iter()
-            .map(|node| PeerAddress { name: node.name.clone(), address: node.peer.clone() })
-            .collect(),
-        fingerprint: config.fingerprint(),
-        queue_bytes_max: PEER_QUEUE_BYTES,
-    };
-    let on_frame =
-        move |from, incarnation, _channel, frame: Bytes| match NodeMessage::decode(&frame) {
-            Some(message) => inbox.push(Input::Message { from, incarnation, message }),
-            None => tracing::warn!(%from, bytes = frame.len(), "dropped what is no message"),
-        };
-    Ok(Peers::start(peers, listener, incarnation, Arc::new(on_frame)))
-}
-
-/// The connections to the other nodes, once they are there; a node alone has none.
-#[derive(Default)]
-struct PeerOutbox(OnceLock<Peers>);
-
-impl Outbox for Arc<PeerOutbox> {
-    fn send(&self, to: NodeId, message: &NodeMessage) {
-        if let Some(peers) = self.0.get() {
-            let channel = match message {
-                NodeMessage::HeadChunk(_) => Channel::Bulk,
-                NodeMessage::Paxos(Message::Heartbeat { .. } | Message::HeartbeatReply { .. })
-                | NodeMessage::Stamp { .. } => Channel::Pulse,
-                _ => Channel::Stream,
-            };
-            // In vain is fine: whoever needs it sends it again.
-            let _ = peers.send(to, channel, message.encode());
-        }
-    }
-}
-
-impl PeerOutbox {
-    /// Whether that node and this one reach each other.
-    fn stand(&self, node: NodeId) -> bool {
-        let status = self.0.get().map(|peers| peers.status(node)).unwrap_or_default();
-        status.sending && status.receiving
-    }
 }
 
 /// Changes of the master, on their way to whoever asked to be told. Those before anybody listens

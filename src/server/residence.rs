@@ -132,14 +132,19 @@ impl Residence {
         }
     }
 
+    /// Whether it matters how long its turns are, and [`Residence::handled`] is to be called.
+    pub fn is_measured(&self) -> bool {
+        self.place == Place::ShortTurns || (self.place == Place::Workers && self.short > 0)
+    }
+
     /// What was handled took so long, and was answered with so much.
     pub fn handled(&mut self, took: Duration, reply_bytes: usize) {
         if took < SHORT_TURN && reply_bytes <= SHORT_REPLY_BYTES {
             return;
         }
-        self.exceptions = self.exceptions.saturating_add(EXCEPTION_TURNS);
-        if self.place == Place::Workers {
-            self.short = 0;
+        match self.place {
+            Place::Workers => self.short = 0,
+            _ => self.exceptions = self.exceptions.saturating_add(EXCEPTION_TURNS),
         }
     }
 
