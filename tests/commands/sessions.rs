@@ -283,6 +283,33 @@ fn a_connection_watches_a_limited_number_of_keys() {
 }
 
 #[test]
+fn a_connection_watches_keys_of_a_limited_size() {
+    let mut client = Client::new();
+    let keys = [b'a', b'b', b'c'].map(|letter| vec![letter; 8 << 20]);
+    assert_eq!(client.ask(&[b"WATCH", &keys[0], &keys[1]]), Reply::OK);
+    assert_eq!(client.ask(&[b"WATCH", &keys[1]]), Reply::OK, "the same one");
+    assert!(is_error(&client.ask(&[b"WATCH", b"d"]), "watched keys of 16777217 bytes"));
+    client.ask(&[b"UNWATCH"]);
+    assert_eq!(client.ask(&[b"WATCH", &keys[2], b"d"]), Reply::OK);
+    assert!(is_error(&client.ask(&[b"WATCH", &keys[0]]), "watched keys of"));
+}
+
+#[test]
+fn what_a_client_calls_itself_is_short() {
+    let mut client = Client::new();
+    let (long, longer) = (vec![b'n'; 4096], vec![b'n'; 4097]);
+    assert_eq!(client.ask(&[b"CLIENT", b"SETNAME", &long]), Reply::OK);
+    assert_eq!(client.ask(&[b"CLIENT", b"SETINFO", b"LIB-VER", &long]), Reply::OK);
+    for words in [&[&b"CLIENT"[..], b"SETNAME"][..], &[b"CLIENT", b"SETINFO", b"LIB-NAME"]] {
+        let reply = client.ask(&[words, &[&longer]].concat());
+        assert!(is_error(&reply, "cannot be longer than 4096 bytes"), "{reply:?}");
+    }
+    let reply = client.ask(&[b"HELLO", b"3", b"SETNAME", &longer]);
+    assert!(is_error(&reply, "cannot be longer"), "{reply:?}");
+    assert_eq!(client.ask(&[b"CLIENT", b"GETNAME"]), Reply::bulk(long));
+}
+
+#[test]
 fn only_the_read_that_exceeds_its_allowance_fails() {
     let mut client = Client::new();
     client.ask(&[b"SET", b"small", b"1"]);

@@ -200,6 +200,11 @@ impl Session {
                 "ERR {attribute} cannot contain spaces, newlines or special characters."
             ));
         };
+        if value.len() > NAME_BYTES_MAX {
+            let attribute = String::from_utf8_lossy(attribute).to_ascii_lowercase();
+            let text = format!("ERR {attribute} cannot be longer than {NAME_BYTES_MAX} bytes.");
+            return Reply::error(text);
+        }
         if is(attribute, "LIB-NAME") {
             self.shared.update(self.id, |client| client.library_name = value);
         } else if is(attribute, "LIB-VER") {
@@ -310,8 +315,15 @@ fn tracking_info() -> Reply {
     Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), value)).to_vec())
 }
 
+/// A name is no longer, in bytes: SLOWLOG keeps it with each command, CLIENT LIST shows all.
+const NAME_BYTES_MAX: usize = 4096;
+
 /// A client's name: one word of printable ASCII, or nothing.
 pub(super) fn check_name(name: &[u8]) -> Result<String, Reply> {
+    if name.len() > NAME_BYTES_MAX {
+        let text = format!("ERR Client names cannot be longer than {NAME_BYTES_MAX} bytes.");
+        return Err(Reply::error(text));
+    }
     printable(name).ok_or_else(|| {
         Reply::error("ERR Client names cannot contain spaces, newlines or special characters.")
     })

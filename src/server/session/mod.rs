@@ -27,9 +27,10 @@ mod saving;
 mod transaction;
 mod users;
 mod waiting;
+mod watches;
 mod write;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -44,6 +45,7 @@ use self::outcomes::{for_a_read, unknown_command};
 use self::replies::Replies;
 use self::transaction::Transaction;
 use self::waiting::Waiting;
+use self::watches::Watches;
 use super::limits::OUTPUT_TURN_BYTES;
 use super::monitors::Monitor;
 use super::registry::Client;
@@ -53,7 +55,6 @@ use crate::command::charge::ENTRY_CHARGE_MAX;
 use crate::command::connection::Connection;
 use crate::command::server::Server;
 use crate::command::table::{self, Kind, Spec};
-use crate::store::keyspace::Version;
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
@@ -119,8 +120,7 @@ pub struct Session {
     /// AK.ATLEAST: no state of an earlier index is read.
     at_least: u64,
     transaction: Option<Transaction>,
-    /// What WATCH saw of the keys of a database.
-    watches: BTreeMap<(u8, Bytes), Version>,
+    watches: Watches,
     items: BytesMut,
     count: u32,
     /// What the results of the items may come to.
@@ -175,7 +175,7 @@ impl Session {
             redirects: false,
             at_least: 0,
             transaction: None,
-            watches: BTreeMap::new(),
+            watches: Watches::default(),
             items: BytesMut::new(),
             count: 0,
             charge: 0,

@@ -8,7 +8,6 @@
 //! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
 //! stands still, and reads go by it: the key is still there, as for every other client.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
@@ -64,10 +63,6 @@ const REPLY_BYTES_MAX: u64 = 512 << 20;
 pub(super) const BRIEF: Allowance = Allowance { steps: 5000, reply_bytes: REPLY_BYTES_MAX };
 /// and when it holds nobody up: minutes'.
 pub(super) const LONG: Allowance = Allowance { steps: 200_000_000, reply_bytes: REPLY_BYTES_MAX };
-
-/// Keys that a connection may watch. All are looked at when EXEC comes, and that many of the largest
-/// are less than a long read may look at.
-const WATCHED_MAX: usize = 65_536;
 
 /// Why a read has no result yet, or never.
 pub(super) enum NoResult {
@@ -220,18 +215,10 @@ impl Session {
             return Taken::Later;
         }
         let (db, signals) = (self.db, self.signals.clone());
-        let mut fresh = BTreeSet::new();
-        for key in &args[1..] {
-            // A key watched again keeps the version seen first.
-            if self.watches.contains_key(&(db, key.clone())) {
-                continue;
-            }
-            fresh.insert(key);
-            if self.watches.len() + fresh.len() > WATCHED_MAX {
-                let text = format!("ERR too many watched keys, the limit is {WATCHED_MAX}");
-                return self.emit(Reply::error(text), out);
-            }
-        }
+        let fresh = match self.watches.fresh(db, &args[1..]) {
+            Ok(fresh) => fresh,
+            Err(reply) => return self.emit(reply, out),
+        };
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, 0)?.until(&signals.killed);
             let view = view.allowing(allowance);
@@ -246,9 +233,9 @@ impl Session {
         match result {
             Ok(None) => self.emit(Reply::error("ERR too many keys, or too large ones"), out),
             Ok(Some(versions)) => {
-                // Copies, so that the request's whole buffer is not kept.
-                let keys = fresh.iter().map(|key| (db, Bytes::copy_from_slice(key)));
-                self.watches.extend(keys.zip(versions));
+                for (key, version) in fresh.into_iter().zip(versions) {
+                    self.watches.add(db, key, version);
+                }
                 self.emit(Reply::OK, out)
             }
             Err(no_result) => self.without_result(no_result, Some(&args[1]), out, backend),

@@ -205,9 +205,10 @@ impl Session {
             self.watches.clear();
             return self.refuse_transaction(&refusal, &transaction, out);
         }
-        let watches = std::mem::take(&mut self.watches).into_iter();
-        let watch = |((db, key), version)| batch::Watch { db, key, version };
-        let mut watches: Vec<batch::Watch> = watches.map(watch).collect();
+        let watch =
+            |(db, key, version): (u8, &Bytes, _)| batch::Watch { db, key: key.clone(), version };
+        let mut watches: Vec<batch::Watch> = self.watches.iter().map(watch).collect();
+        self.watches.clear();
         if plants(Bug::WatchComparedEarly) {
             if !unchanged(&watches, backend) {
                 return self.emit(Reply::NullArray, out);
@@ -315,9 +316,9 @@ impl Session {
         let (start, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let mut views = Views::new(rows, now_ms, seed, allowance, &signals.killed);
-            for ((db, key), watched) in &watches {
-                match views.read(*db, |view| Ok(view.version(key)))? {
-                    Ok(version) if version == *watched => (),
+            for (db, key, watched) in watches.iter() {
+                match views.read(db, |view| Ok(view.version(key)))? {
+                    Ok(version) if version == watched => (),
                     Ok(_) => return Ok((Err(Reply::NullArray), views.met)),
                     Err(ReadError::Exceeded(_)) => return Ok((Err(TOO_MUCH_WATCHED), views.met)),
                     Err(ReadError::Store(error)) => return Err(error),
