@@ -207,6 +207,10 @@ async fn serve(
         let (shared, backend) = (shared.clone(), backend.clone());
         move |client| SessionHandler::new(shared.clone(), client, backend.clone())
     });
+    if let Some(places) = &places {
+        let kept_awake = running.kept_awake();
+        tokio::spawn(short_turns::watch(places.clone(), move || kept_awake()));
+    }
     hand_out(backend.answers(), running.handle(), places, listener.registry());
     shared.set_registry(listener.registry().clone());
     tokio::spawn(ticker::run(shared));
@@ -266,7 +270,6 @@ fn hand_out(
             let there = answers.clone();
             places.runtime(place).spawn(async move { there.hand_out_in(place).await });
         }
-        tokio::spawn(short_turns::watch(places));
     }
     let hang_up = move || {
         let count = registry.list().iter().filter(|client| client.hang_up()).count();

@@ -16,8 +16,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -29,8 +31,10 @@ use super::clock;
 /// So long after the last step keepers stay: a closed loop of one client is faster, and what comes
 /// later than that does not gain much by it.
 const LINGER_US: u64 = 300;
-/// A keeper looks at the clock once in so many rounds.
+/// A keeper looks at the clock once in so many rounds,
 const ROUNDS: usize = 32;
+/// and tells what it took once in so many looks.
+const LOOKS: u32 = 256;
 /// With more processors than these none is kept awake.
 const PROCESSORS_MAX: usize = 8;
 
@@ -62,6 +66,8 @@ struct Keepers {
 #[derive(Default)]
 struct Keeper {
     rests: AtomicBool,
+    /// Processor time that it took.
+    taken_us: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
@@ -84,6 +90,12 @@ impl Awake {
         Ok(Awake { when, keepers })
     }
 
+    /// Says for how long keepers have run, all together: nobody else wanted to.
+    pub fn taken(&self) -> impl Fn() -> Duration + Send + use<> {
+        let keepers = self.keepers.clone();
+        move || keepers.taken()
+    }
+
     /// Something is on its way, or just was.
     pub fn note(&self, now_us: u64, leads: bool) {
         if self.when == KeepAwake::Yes || leads {
@@ -100,7 +112,21 @@ impl Drop for Awake {
     }
 }
 
+impl Keeper {
+    fn tell_time(&self) {
+        let taken = clock_gettime(ClockId::ThreadCPUTime);
+        let taken_us = taken.tv_sec as u64 * 1_000_000 + taken.tv_nsec as u64 / 1000;
+        self.taken_us.store(taken_us, Ordering::Relaxed);
+    }
+}
+
 impl Keepers {
+    fn taken(&self) -> Duration {
+        Duration::from_micros(
+            self.all.iter().map(|it| it.taken_us.load(Ordering::Relaxed)).sum::<u64>(),
+        )
+    }
+
     fn call(&self) {
         for keeper in &self.all {
             // The second look is for the others who call: one of them is enough.
@@ -116,11 +142,18 @@ impl Keepers {
     fn keep(&self, own: &Keeper) {
         let _ = own.thread.set(thread::current());
         while !self.stopping.load(Ordering::SeqCst) {
-            while clock::boot_us() < self.until_us.load(Ordering::Relaxed) {
+            for look in 1_u32.. {
+                if clock::boot_us() >= self.until_us.load(Ordering::Relaxed) {
+                    break;
+                }
                 for _ in 0..ROUNDS {
                     std::hint::spin_loop();
                 }
+                if look % LOOKS == 0 {
+                    own.tell_time();
+                }
             }
+            own.tell_time();
             // Before the last look, so that whoever notes something after it calls.
             own.rests.store(true, Ordering::SeqCst);
             if clock::boot_us() >= self.until_us.load(Ordering::SeqCst)
@@ -155,7 +188,7 @@ fn become_idle_on(processor: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -180,6 +213,8 @@ mod tests {
             let far_us = clock::boot_us() + 60_000_000;
             awake.note(far_us, false);
             wait_until("all are awake", || all_rest(false)(&keepers));
+            let before = keepers.taken();
+            wait_until("one says what it took", || keepers.taken() > before);
             keepers.until_us.store(0, Ordering::SeqCst);
         }
         drop(awake);

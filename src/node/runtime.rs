@@ -141,6 +141,7 @@ pub struct Node {
     driver: JoinHandle<Ended>,
     /// Of the driver's thread, see [`Node::beside_driver`].
     beside_driver: tokio::runtime::Handle,
+    kept_awake: Arc<dyn Fn() -> Duration + Send + Sync>,
     has_ended: Arc<AtomicBool>,
     /// The driver's thread goes on for those beside the driver until this is told.
     may_go: Arc<Notify>,
@@ -202,9 +203,11 @@ impl Node {
                 chores::run_housekeeping(&preparer, &*disk, &directory, reserve_bytes, &shared);
             }),
         )?;
+        let awake = Awake::start(surroundings.keep_awake)?;
+        let kept_awake = Arc::new(awake.taken());
         let mut world = World {
             common: common.clone(),
-            awake: Awake::start(surroundings.keep_awake)?,
+            awake,
             handle: handle.clone(),
             saves: Vec::new(),
             to_apply: Vec::new(),
@@ -226,7 +229,7 @@ impl Node {
                 how
             })
         })?;
-        Ok(Node { handle, common, driver, beside_driver, has_ended, may_go, workers })
+        Ok(Node { handle, common, driver, beside_driver, kept_awake, has_ended, may_go, workers })
     }
 
     /// For the connections of clients.
@@ -239,6 +242,11 @@ impl Node {
     /// goes on until [`Node::join`].
     pub fn beside_driver(&self) -> &tokio::runtime::Handle {
         &self.beside_driver
+    }
+
+    /// Says for how long processors were kept awake that had nothing to do, all together.
+    pub fn kept_awake(&self) -> Arc<dyn Fn() -> Duration + Send + Sync> {
+        self.kept_awake.clone()
     }
 
     /// Where messages from other nodes go.

@@ -45,7 +45,7 @@ impl LongReads {
 fn beside_the_others<T>(read: impl FnOnce() -> T) -> T {
     let alone = Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
-    // Connections on such a thread leave before they read long, if they can (`server/residence.rs`).
+    // Connections leave such a thread before they read long (`server/residence.rs`), so it is a test's.
     if alone { read() } else { tokio::task::block_in_place(read) }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_could_not_leave_a_thread_of_its_own_kind_still_reads() {
+    async fn on_a_runtime_of_one_thread_it_is_read_there() {
         assert_eq!(LongReads::new(Duration::ZERO).read(|| Ok(1)), Ok(1));
     }
 

@@ -2,8 +2,7 @@
 //!
 //! Of each turn it is said what it asks for; whoever asks for little many times in a row goes where
 //! little is done, and leaves before anything else is handled. Reads are also measured: what looks
-//! short may be answered from a disk, or with much. Whoever reads on the thread for short turns may
-//! update something now and then; if it happens often the workers are faster.
+//! short may be answered from a disk, or with much.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use std::time::Duration;
 use resp::Request;
 
 use super::places::Place;
-use crate::command::table;
+use crate::command::connection::Connection;
+use crate::command::table::{self, Kind, Spec};
 
 /// So many turns in a row are of a kind before a connection goes where that kind is done.
 const TURNS_BEFORE: u32 = 64;
@@ -22,14 +22,21 @@ const SHORT_REQUESTS_MAX: usize = 2;
 /// The most bytes of the arguments of either.
 const BYTES_MAX: usize = 1 << 10;
 
+/// The most arguments of all that a turn of small updates asks for,
+const UPDATE_ARGUMENTS_MAX: usize = 64;
+/// and of each short read, its name included: two of the largest values are less than what is read
+/// apart from the others (`server/long_reads.rs`).
+const READ_ARGUMENTS_MAX: usize = 3;
+
 /// A short turn is handled in less,
 const SHORT_TURN: Duration = Duration::from_micros(100);
 /// and its replies are not more than this.
 const SHORT_REPLY_BYTES: usize = 16 << 10;
-/// A turn that was something else after all is forgotten after so many more,
-const EXCEPTION_TURNS: u32 = 16;
-/// and who has more than this many that are not forgotten leaves.
-const EXCEPTIONS_MAX: u32 = 2;
+/// A turn that just is not short after all is forgotten after so many that are, which take about as
+/// long; one that is n times as long, or answers n times as much, after n times as many.
+const LONG_TURN_WEIGHT: u32 = 16;
+/// Who has more than this that is not forgotten leaves.
+const LONG_TURNS_MAX: u32 = 2 * LONG_TURN_WEIGHT;
 
 /// Updates that are encoded and submitted. No value is looked at before, which may be on a disk, and
 /// none is in the reply.
@@ -42,7 +49,7 @@ const UPDATES: [&[u8]; 10] = [
 enum Turn {
     /// A little work before something is submitted, and none else.
     SmallUpdates,
-    /// One or two of what Redis calls fast, and no update.
+    /// One or two reads that Redis calls fast, of a key or two.
     Short,
     /// Anything else.
     Any,
@@ -52,7 +59,8 @@ impl Turn {
     fn of(requests: &VecDeque<Request>) -> Turn {
         let few = requests.len() <= UPDATES_MAX
             && requests.iter().map(Request::byte_count).sum::<usize>() <= BYTES_MAX;
-        if !few {
+        let arguments = || requests.iter().map(|request| request.arguments.len()).sum::<usize>();
+        if !few || arguments() > UPDATE_ARGUMENTS_MAX {
             return Turn::Any;
         }
         if requests.iter().all(is_update) {
@@ -73,8 +81,15 @@ fn is_update(request: &Request) -> bool {
 }
 
 fn is_short(request: &Request) -> bool {
-    let spec = table::find(request.name());
-    spec.is_some_and(|spec| !spec.is_write() && spec.flags.contains(&"fast"))
+    if request.arguments.len() > READ_ARGUMENTS_MAX {
+        return false;
+    }
+    let is_fast_read = |spec: &Spec| match spec.kind {
+        Kind::Read(_) => spec.flags.contains(&"fast"),
+        Kind::Connection(Connection::Ping) => true,
+        _ => false,
+    };
+    table::find(request.name()).is_some_and(is_fast_read)
 }
 
 /// Whether so many bytes of one request are received and decoded beside the driver.
@@ -90,13 +105,13 @@ pub struct Residence {
     updates: u32,
     /// and that were short.
     short: u32,
-    /// [`EXCEPTION_TURNS`] for each of late.
-    exceptions: u32,
+    /// See [`LONG_TURN_WEIGHT`].
+    long: u32,
 }
 
 impl Default for Residence {
     fn default() -> Residence {
-        Residence { place: Place::Workers, updates: 0, short: 0, exceptions: 0 }
+        Residence { place: Place::Workers, updates: 0, short: 0, long: 0 }
     }
 }
 
@@ -106,14 +121,11 @@ impl Residence {
     pub fn place_for(&mut self, requests: &VecDeque<Request>, short_turns_are_open: bool) -> Place {
         let turn = Turn::of(requests);
         self.count(turn);
-        let may_be_short =
-            short_turns_are_open && self.exceptions <= EXCEPTION_TURNS * EXCEPTIONS_MAX;
+        let may_be_short = short_turns_are_open && self.long <= LONG_TURNS_MAX;
         match (self.place, turn) {
             (Place::BesideDriver, Turn::SmallUpdates) => Place::BesideDriver,
             (_, Turn::SmallUpdates) if self.updates > TURNS_BEFORE => Place::BesideDriver,
-            (Place::ShortTurns, Turn::Short | Turn::SmallUpdates) if may_be_short => {
-                Place::ShortTurns
-            }
+            (Place::ShortTurns, Turn::Short) if may_be_short => Place::ShortTurns,
             (_, Turn::Short) if may_be_short && self.short > TURNS_BEFORE => Place::ShortTurns,
             _ => Place::Workers,
         }
@@ -126,10 +138,7 @@ impl Residence {
             Turn::Short => (0, short),
             Turn::Any => (0, 0),
         };
-        self.exceptions = self.exceptions.saturating_sub(1);
-        if self.place == Place::ShortTurns && turn != Turn::Short {
-            self.exceptions = self.exceptions.saturating_add(EXCEPTION_TURNS);
-        }
+        self.long = self.long.saturating_sub(1);
     }
 
     /// Whether it matters how long its turns are, and [`Residence::handled`] is to be called.
@@ -139,12 +148,14 @@ impl Residence {
 
     /// What was handled took so long, and was answered with so much.
     pub fn handled(&mut self, took: Duration, reply_bytes: usize) {
-        if took < SHORT_TURN && reply_bytes <= SHORT_REPLY_BYTES {
+        let times = took.div_duration_f32(SHORT_TURN);
+        let times = times.max(reply_bytes as f32 / SHORT_REPLY_BYTES as f32);
+        if times <= 1.0 {
             return;
         }
         match self.place {
             Place::Workers => self.short = 0,
-            _ => self.exceptions = self.exceptions.saturating_add(EXCEPTION_TURNS),
+            _ => self.long = self.long.saturating_add((times * LONG_TURN_WEIGHT as f32) as u32),
         }
     }
 
@@ -188,11 +199,15 @@ mod tests {
         assert_eq!(turn(&[&["set", "k", "v"], &["DEL", "k"]]), Turn::SmallUpdates);
         assert_eq!(turn(&[&["ttl", "k"]]), Turn::Short);
         assert_eq!(turn(&[&["GET", "k"], &["PING"]]), Turn::Short);
+        assert_eq!(turn(&[&["mget", "k", "l"]]), Turn::Short);
         for other in [
             &[&["GET", "k"][..]; SHORT_REQUESTS_MAX + 1][..],
             &[&["INCR", "k"][..]; UPDATES_MAX + 1][..],
             &[&["SET", "k", "v"], &["GET", "k"]],
             &[&["EXEC"][..]][..],
+            &[&["MGET", "k", "l", "m"]],
+            &[&["WATCH", "k"]],
+            &[&["DEL"; UPDATE_ARGUMENTS_MAX + 1]],
             &[&["LPUSH", "k", "f"]],
             &[&["LRANGE", "k", "0", "-1"]],
             &[&["nothing"]],
@@ -220,40 +235,46 @@ mod tests {
     }
 
     #[test]
-    fn short_reads_go_to_their_thread_and_may_update_there_now_and_then() {
+    fn short_reads_go_to_their_thread_and_leave_before_anything_else() {
         let (read, update) = (requests(&[&["GET", "k"]]), requests(&[&["SET", "k", "v"]]));
         let mut residence = Residence::default();
         times(&mut residence, TURNS_BEFORE, &read, Place::Workers);
         times(&mut residence, 1, &read, Place::ShortTurns);
-        residence.settles_in(Place::ShortTurns);
-        for _ in 0..100 {
-            times(&mut residence, EXCEPTION_TURNS, &read, Place::ShortTurns);
-            times(&mut residence, 1, &update, Place::ShortTurns);
+        for other in [update, requests(&[&["GET", "k"][..]; 3]), requests(&[&["KEYS", "*"]])] {
+            residence.settles_in(Place::ShortTurns);
+            times(&mut residence, 100, &read, Place::ShortTurns);
+            times(&mut residence, 1, &other, Place::Workers);
+            residence.settles_in(Place::Workers);
+            times(&mut residence, TURNS_BEFORE, &read, Place::Workers);
         }
-        times(&mut residence, EXCEPTIONS_MAX - 1, &update, Place::ShortTurns);
-        times(&mut residence, 1, &update, Place::Workers);
         residence.settles_in(Place::ShortTurns);
-        times(&mut residence, 1, &requests(&[&["GET", "k"][..]; 3]), Place::Workers);
         assert_eq!(residence.place_for(&read, false), Place::Workers, "it is closed");
     }
 
     #[test]
     fn reads_that_are_long_after_all_leave_that_thread() {
         let read = requests(&[&["GET", "k"]]);
-        for (took, reply_bytes) in [(SHORT_TURN, 0), (QUICK, SHORT_REPLY_BYTES + 1)] {
-            let mut residence = Residence::default();
+        let mut residence = Residence::default();
+        for (took, reply_bytes) in [(SHORT_TURN * 2, 0), (QUICK, SHORT_REPLY_BYTES * 2)] {
             residence.settles_in(Place::ShortTurns);
             for _ in 0..100 {
                 residence.handled(took, reply_bytes);
-                times(&mut residence, EXCEPTION_TURNS, &read, Place::ShortTurns);
+                times(&mut residence, 2 * LONG_TURN_WEIGHT, &read, Place::ShortTurns);
             }
-            (0..=EXCEPTIONS_MAX + 1).for_each(|_| residence.handled(took, reply_bytes));
+            // More often than that.
+            residence.handled(took, reply_bytes);
+            residence.handled(took, reply_bytes);
             times(&mut residence, 1, &read, Place::Workers);
             residence.settles_in(Place::Workers);
             times(&mut residence, TURNS_BEFORE, &read, Place::Workers);
             residence.handled(took, reply_bytes);
             times(&mut residence, TURNS_BEFORE, &read, Place::Workers);
             times(&mut residence, 1, &read, Place::ShortTurns);
+        }
+        for (took, reply_bytes) in [(SHORT_TURN * 3, 0), (QUICK, SHORT_REPLY_BYTES * 3)] {
+            residence.settles_in(Place::ShortTurns);
+            residence.handled(took, reply_bytes);
+            times(&mut residence, 1, &read, Place::Workers);
         }
     }
 }

@@ -5,33 +5,32 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::places::Places;
+use super::places::{Place, Places};
 
 /// How often somebody looks whether it is enough.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A thread that works so much of the time
 const BUSY: f64 = 0.9;
 /// while so many processors do nothing
 const IDLE_PROCESSORS: f64 = 0.3;
 /// so many times in a row is not enough.
-const LOOKS: u32 = 3;
+const LOOKS: u32 = 2;
 /// How long everybody is with the workers then; twice as long after each further time, up to
 const AWAY: Duration = Duration::from_secs(10);
 /// this.
 const AWAY_MAX: Duration = Duration::from_secs(320);
 
-/// The thread. It ends, with all that runs there, when this is dropped.
+/// The thread. It ends, with all that runs there, soon after this is dropped.
 pub struct ShortTurns {
     runtime: Handle,
     may_end: Arc<Notify>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl ShortTurns {
@@ -43,10 +42,10 @@ impl ShortTurns {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, may_end) = (runtime.handle().clone(), Arc::<Notify>::default());
         let end = may_end.clone();
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name("short turns".to_owned())
             .spawn(move || runtime.block_on(end.notified()))?;
-        Ok(ShortTurns { runtime: handle, may_end, thread: Some(thread) })
+        Ok(ShortTurns { runtime: handle, may_end })
     }
 
     /// Tokio on that thread.
@@ -57,25 +56,29 @@ impl ShortTurns {
 
 impl Drop for ShortTurns {
     fn drop(&mut self) {
+        // Nobody waits for it: it may be in a read from a disk that does not answer.
         self.may_end.notify_one();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a panic ends the process");
-        }
     }
 }
 
-/// Opens and closes the thread to connections, for ever. To be run elsewhere.
-pub async fn watch(places: Places) {
+/// Opens and closes the thread to connections, for ever. To be run elsewhere. `kept_awake`: for how
+/// long this process' keepers have kept processors from being idle (`node/awake.rs`).
+pub async fn watch(places: Places, kept_awake: impl Fn() -> Duration) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let metrics = places.runtime(super::places::Place::ShortTurns).metrics();
+    let metrics = places.runtime(Place::ShortTurns).metrics();
     let mut crowding = Crowding::default();
     let mut before: Option<(Instant, Duration, Duration)> = None;
     loop {
-        let now = look.tick().await;
-        let busy = metrics.worker_total_busy_duration(0);
-        // Without this figure everybody stays.
-        let Some(idle) = idle_time() else { return };
+        look.tick().await;
+        let (now, busy) = (Instant::now(), metrics.worker_total_busy_duration(0));
+        let Some(idle) = idle_time() else {
+            // Without this figure nobody can say that one thread is not enough.
+            places.open_short_turns(true);
+            before = None;
+            continue;
+        };
+        let idle = idle + kept_awake();
         if let Some((then, busy_before, idle_before)) = before {
             let elapsed = (now - then).as_secs_f64();
             let part = |time: Duration| time.as_secs_f64() / elapsed;
@@ -90,10 +93,18 @@ pub async fn watch(places: Places) {
 /// For how long processors of this machine had nothing to do, all together.
 fn idle_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    // cpu user nice system idle iowait ...
-    let ticks: u64 = stat.lines().next()?.split_ascii_whitespace().nth(4)?.parse().ok()?;
-    let per_second = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_millis(ticks * 1000 / per_second))
+    let ticks = idle_ticks(&stat, thread::available_parallelism().ok()?.get())?;
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
+/// `None` where that says something about more processors than this process may use.
+fn idle_ticks(stat: &str, usable: usize) -> Option<u64> {
+    let mut lines = stat.lines();
+    // cpu user nice system idle iowait ...; a processor that waits for a disk could do something else.
+    let all: Vec<&str> = lines.next()?.split_ascii_whitespace().collect();
+    let processors = lines.take_while(|line| line.starts_with("cpu")).count();
+    let ticks = |column: usize| all.get(column)?.parse::<u64>().ok();
+    (processors <= usable).then_some(ticks(4)? + ticks(5)?)
 }
 
 /// Whether one thread is enough.
@@ -161,9 +172,39 @@ mod tests {
     }
 
     #[test]
-    fn processors_have_been_idle() {
-        let idle = idle_time().expect("Linux says so");
-        assert!(idle <= idle_time().expect("again"));
+    fn how_long_processors_were_idle() {
+        let stat = "cpu  5 1 6 70 8 0 9 0 0 0\ncpu0 3 0 3 40 4 0 5 0 0 0\ncpu1 2 1 3 30 4 0 4 0 0 0\n\
+                    intr 17\n";
+        assert_eq!(idle_ticks(stat, 2), Some(78));
+        assert_eq!(idle_ticks(stat, 1), None, "of the other as well");
+        assert_eq!(idle_ticks("cpu  5 1 6", 2), None);
+        let usable = thread::available_parallelism().expect("it is known").get();
+        let here = std::fs::read_to_string("/proc/stat").expect("Linux has it");
+        assert!(idle_ticks(&here, usable.max(1 << 20)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_not_enough_is_closed_to_all() {
+        let thread = ShortTurns::start().expect("a thread starts");
+        let here = Handle::current();
+        let places = Places::new(here.clone(), thread.runtime().clone(), here, 0);
+        let busy = thread.runtime().spawn(async {
+            loop {
+                let until = std::time::Instant::now() + Duration::from_millis(1);
+                while std::time::Instant::now() < until {}
+                tokio::task::yield_now().await;
+            }
+        });
+        // As many as one likes.
+        let began = std::time::Instant::now();
+        let watch = tokio::spawn(watch(places.clone(), move || began.elapsed() * 8));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while places.short_turns_are_open() && idle_time().is_some() {
+            assert!(Instant::now() < deadline, "not closed within 30 s");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        busy.abort();
+        watch.abort();
     }
 
     #[tokio::test]

@@ -38,11 +38,11 @@ impl<H: ConnectionHandler> Connection<H> {
         None
     }
 
-    /// There are too many open files. Beside the driver it may not stay, and is closed; elsewhere it
-    /// does, and goes on as if it were with the workers.
+    /// There are too many open files. With the workers it may stay; elsewhere it may not handle what it
+    /// was to leave for, and is closed.
     fn stay_here(mut self) -> Option<Connection<H>> {
         self.seat = None;
-        let stays = self.residence.place() != Place::BesideDriver;
+        let stays = self.residence.place() == Place::Workers;
         self.residence.settles_in(Place::Workers);
         stays.then_some(self)
     }
