@@ -1,50 +1,42 @@
 //! How a connection goes from one of its places to the other, with everything that it has begun.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 use super::super::places::Place;
 use super::super::residence;
 use super::{Connection, ConnectionHandler, End, READ_BYTES_MIN};
 
 impl<H: ConnectionHandler> Connection<H> {
-    /// Readiness of a socket is told to the runtime that it was made in, so it is made anew. Returns
-    /// the connection when it stays.
+    /// Readiness of a socket is told to the runtime that it was registered in, so it is registered anew.
+    /// Returns the connection when it stays.
     pub(super) fn go_on_in(mut self, place: Place) -> Option<Connection<H>> {
         let runtime = self.places.as_ref()?.runtime(place).clone();
-        let Ok(duplicate) = self.stream.as_fd().try_clone_to_owned() else {
-            return self.stay_here();
-        };
         if place == Place::BesideDriver {
             // Before it leaves: the driver may stand still already.
             let Ok(kept) = self.stream.as_fd().try_clone_to_owned() else {
-                return self.stay_here();
+                // There are too many open files.
+                self.seat = None;
+                self.residence.settles_in(self.residence.place());
+                return Some(self);
             };
             self.registration.client().keep_socket(Some(kept));
             self.read_bytes = READ_BYTES_MIN;
         }
+        match registered_in(&runtime, self.stream) {
+            Ok(stream) => self.stream = stream,
+            Err(error) => {
+                tracing::warn!(%error, "closes a connection that cannot go on");
+                return None;
+            }
+        }
         self.residence.settles_in(place);
         self.handler.moved_to(place);
-        runtime.spawn(async move {
-            match TcpStream::from_std(std::net::TcpStream::from(duplicate)) {
-                Ok(stream) => {
-                    self.stream = stream;
-                    self.run().await;
-                }
-                Err(error) => tracing::warn!(%error, "closes a connection that cannot go on"),
-            }
-        });
+        runtime.spawn(self.run());
         None
-    }
-
-    /// There are too many open files. With the workers it may stay; elsewhere it may not handle what it
-    /// was to leave for, and is closed.
-    fn stay_here(mut self) -> Option<Connection<H>> {
-        self.seat = None;
-        let stays = self.residence.place() == Place::Workers;
-        self.residence.settles_in(Place::Workers);
-        stays.then_some(self)
     }
 
     /// Where it has to go before it handles what was decoded.
@@ -79,4 +71,10 @@ impl<H: ConnectionHandler> Connection<H> {
         }
         Ok(())
     }
+}
+
+fn registered_in(runtime: &Handle, stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    let _entered = runtime.enter();
+    TcpStream::from_std(stream)
 }
