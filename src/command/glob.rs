@@ -101,8 +101,8 @@ pub fn literal_prefix(pattern: &[u8]) -> Vec<u8> {
 /// Patterns for names of the server's own, all of them short, are no longer than this.
 const NAME_PATTERN_BYTES_MAX: usize = 1024;
 
-/// Whether a pattern matches the name of a command, a setting, an event or the cluster. One that is longer than any
-/// use of it matches nothing: each is tried on many names, and on all of its bytes.
+/// Whether a pattern matches the name of a command, a setting, an event or the cluster. One that is
+/// longer than any use of it matches nothing: each is tried on many names, and on all of its bytes.
 pub fn matches_name(pattern: &[u8], name: &str) -> bool {
     pattern.len() <= NAME_PATTERN_BYTES_MAX && matches(pattern, name.as_bytes())
 }
