@@ -135,7 +135,7 @@ impl<F: ReadAt> HeadReader<F> {
             last: None,
             rows_left: left,
             skip_before: None,
-            index: None,
+            checks: None,
         }
     }
 
@@ -155,19 +155,15 @@ impl<F: ReadAt> HeadReader<F> {
     /// Reads the whole file: every checksum, order, counts, the index, and the hash must be right.
     pub fn verify(&self) -> Result<(), HeadError> {
         let index = self.read_index()?;
-        let mut hasher = blake3::Hasher::new();
         let mut bytes = 0;
         let mut rows = self.rows();
-        rows.index = Some(&index);
+        rows.checks = Some(Checks { index: &index, hasher: blake3::Hasher::new() });
         for row in &mut rows {
             let (row, value) = row?;
             bytes += (row.len() + value.len()) as u64;
-            hasher.update(&(row.len() as u32).to_le_bytes());
-            hasher.update(&(value.len() as u32).to_le_bytes());
-            hasher.update(&row);
-            hasher.update(&value);
         }
-        if rows.index.is_some_and(|index| !index.is_empty()) {
+        let Checks { index, hasher } = rows.checks.expect("it was put there");
+        if !index.is_empty() {
             return damaged("the index names blocks that are not there");
         }
         if bytes != self.footer.bytes {
@@ -197,8 +193,15 @@ pub struct HeadRows<'a, F> {
     /// Rows that must still come; `None` once it has ended.
     rows_left: Option<u64>,
     skip_before: Option<Bytes>,
-    /// The rest of the index, when blocks are to be compared with it.
-    index: Option<&'a [u8]>,
+    checks: Option<Checks<'a>>,
+}
+
+/// What blocks are compared with when a whole head is checked.
+struct Checks<'a> {
+    /// The rest of the index.
+    index: &'a [u8],
+    /// Takes in the rows, which are what blocks consist of.
+    hasher: blake3::Hasher,
 }
 
 impl<F: ReadAt> HeadRows<'_, F> {
@@ -264,7 +267,8 @@ impl<F: ReadAt> HeadRows<'_, F> {
             Ok(raw) => return damaged(format!("{} raw bytes, not {raw_bytes}", raw.len())),
             Err(error) => return damaged(format!("the block at {}: {error}", self.offset)),
         };
-        if let Some(index) = &mut self.index {
+        if let Some(Checks { index, hasher }) = &mut self.checks {
+            hasher.update(&raw);
             let mut entries = Fields(index);
             let (offset, rows, first) = index_entry(&mut entries)?;
             *index = entries.0;

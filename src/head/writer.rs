@@ -68,12 +68,10 @@ impl<W: Write> HeadWriter<W> {
         );
         let row_bytes = row.len() + value.len();
         assert!(row_bytes <= ROW_BYTES_MAX, "a row of {row_bytes} bytes");
-        let start = self.block.len();
         self.block.extend_from_slice(&(row.len() as u32).to_le_bytes());
         self.block.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.block.extend_from_slice(row);
         self.block.extend_from_slice(value);
-        self.hasher.update(&self.block[start..]);
         if self.block_rows == 0 {
             self.block_first.clear();
             self.block_first.extend_from_slice(row);
@@ -91,6 +89,8 @@ impl<W: Write> HeadWriter<W> {
     }
 
     fn end_block(&mut self) -> Result<(), HeadError> {
+        // As a whole: many pieces of one input are hashed beside each other, single rows are not.
+        self.hasher.update(&self.block);
         let stored = lz4_flex::block::compress(&self.block);
         let (stored_bytes, raw_bytes) = (stored.len() as u32, self.block.len() as u32);
         let checksum = block_checksum(stored_bytes, raw_bytes, &stored);

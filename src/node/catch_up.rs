@@ -159,15 +159,11 @@ impl Driver {
     }
 
     pub(super) fn take_head_installed(&mut self, installed: Option<InstalledHead>) {
-        let transfer = self.catch_up.transfer.take();
+        self.catch_up.transfer = None;
         let Some(installed) = installed else { return };
         let node = self.node();
         // It is one of this node's heads now.
-        self.heads.written(
-            node,
-            installed.name,
-            transfer.map_or(0, |transfer| transfer.size_bytes),
-        );
+        self.heads.written(node, installed.name, installed.state_bytes);
         self.applied.index = installed.position.index;
         self.applied.stamp_ms = installed.stamp_ms;
         self.dispatched = installed.position.index;
@@ -190,11 +186,11 @@ impl Driver {
     pub(super) fn take_head_written(
         &mut self,
         name: HeadName,
-        size_bytes: u64,
+        state_bytes: u64,
         environment: &mut dyn Environment,
     ) {
         let node = self.node();
-        self.heads.written(node, name, size_bytes);
+        self.heads.written(node, name, state_bytes);
         for other in self.others() {
             environment.send(other, NodeMessage::HeadDigest(name));
         }

@@ -26,11 +26,15 @@ const DRAIN_RESTS_AMID_UPDATES: f64 = 15.0;
 /// With so much log that the engine does not know draining is in a hurry: a restart replays it.
 const HASTY_LOG_BYTES: f64 = 1.2e9;
 /// One rest is no longer than this.
-const DRAIN_REST_MAX: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_millis(100);
 /// How often the engine is synced and the floor raised.
 const ENGINE_SYNC_EVERY: Duration = Duration::from_secs(5);
-/// A head is written in pieces of this size, with a rest after each.
-const HEAD_PIECE_BYTES: u64 = 4 << 20;
+/// A head is written in pieces of this size, with a rest after each: at least so long,
+const HEAD_PIECE_BYTES: u64 = 1 << 20;
+const HEAD_REST: Duration = Duration::from_millis(1);
+/// and so many times as long as the piece took while updates come. Less as layers fill memory, since
+/// none is drained before the head is written.
+const HEAD_RESTS_AMID_UPDATES: f64 = 4.0;
 
 pub(super) fn run_head(common: &Common) {
     let mut waiting = Vec::new();
@@ -38,10 +42,15 @@ pub(super) fn run_head(common: &Common) {
         // Only the newest matters; the older ones would keep layers from draining.
         let Some(frozen) = waiting.drain(..).next_back() else { continue };
         let mut next_rest_bytes = HEAD_PIECE_BYTES;
+        let (mut began, mut applied) = (Instant::now(), common.store.applied());
         let written = common.heads.write(&frozen, |done_bytes| {
             if done_bytes >= next_rest_bytes {
                 next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
-                thread::sleep(Duration::from_millis(5));
+                let before = std::mem::replace(&mut applied, common.store.applied());
+                let rests = if applied > before { HEAD_RESTS_AMID_UPDATES } else { 0.0 };
+                let rest = began.elapsed().mul_f64(rests * (1.0 - common.store.haste()));
+                thread::sleep(rest.clamp(HEAD_REST, REST_MAX));
+                began = Instant::now();
             }
             if common.stopping.load(Ordering::SeqCst) {
                 return Err(HeadFileError::Stopped);
@@ -59,7 +68,7 @@ pub(super) fn run_head(common: &Common) {
                     index = %head.name.index, bytes = head.size_bytes,
                     hash = head.name.short_hash(), "wrote a head"
                 );
-                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size_bytes));
+                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.state_bytes));
             }
             // A head from another node took the place of the state that this one was of.
             Err(HeadFileError::Store(StoreError::Replaced)) => {
@@ -120,7 +129,7 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
                 let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
                 let rest = took.mul_f64(rests * (1.0 - haste));
                 if !rest.is_zero() {
-                    thread::sleep(rest.min(DRAIN_REST_MAX));
+                    thread::sleep(rest.min(REST_MAX));
                 }
             }
             Ok(_) => thread::sleep(REST),

@@ -289,8 +289,8 @@ impl Driver {
                 }
             }
             Input::Applied(applied) => self.take_applied(applied),
-            Input::HeadWritten { name, size_bytes } => {
-                self.take_head_written(name, size_bytes, environment);
+            Input::HeadWritten { name, state_bytes } => {
+                self.take_head_written(name, state_bytes, environment);
             }
             Input::HeadFailed(index) => self.heads.failed(index, now_us),
             Input::HeadChunkKept { name, kept_bytes, size_bytes } => {

@@ -129,8 +129,8 @@ pub enum Input {
     HeadWritten {
         /// Which.
         name: HeadName,
-        /// Its size on disk.
-        size_bytes: u64,
+        /// The size of the state in it.
+        state_bytes: u64,
     },
     /// The head at this index will not be written here: there was no room for it, or the state that
     /// it was of is gone.
@@ -176,6 +176,8 @@ pub struct InstalledHead {
     pub members: Vec<Incarnation>,
     /// The log's clock then.
     pub stamp_ms: u64,
+    /// The size of the state in it.
+    pub state_bytes: u64,
 }
 
 /// How far the store is.

@@ -14,7 +14,7 @@ const AGAIN_DOUBLED_MAX: u32 = 6;
 /// The heads of this node, and what is known of the others'.
 #[derive(Debug)]
 pub(super) struct HeadPlan {
-    /// Written and checked, oldest first; two are kept.
+    /// Written and checked, oldest first, with the size of the state; two are kept.
     here: Vec<(HeadName, u64)>,
     every_bytes: u64,
     since_bytes: u64,
@@ -51,14 +51,14 @@ impl HeadPlan {
         self.since_bytes = self.since_bytes.saturating_add(bytes);
     }
 
-    /// A head should be proposed: enough was logged since the last one, and, so that a large state
-    /// is not written over and over, at least half of the newest head's size. Or the last one failed a
-    /// while ago: without one the log stays, and with it a full disk.
+    /// A head should be proposed: enough was logged since the last one, and as much as the newest
+    /// head has state, so that the rows of heads are no more than those that were changed. Or the last
+    /// one failed a while ago: without one the log stays, and with it a full disk.
     pub fn due(&self, now_us: u64) -> bool {
-        let newest_bytes = self.here.last().map_or(0, |(_, size_bytes)| *size_bytes);
+        let newest_bytes = self.here.last().map_or(0, |(_, state_bytes)| *state_bytes);
         self.wanted
             || self.again_at_us.is_some_and(|at_us| at_us <= now_us)
-            || self.since_bytes >= self.every_bytes.max(newest_bytes / 2)
+            || self.since_bytes >= self.every_bytes.max(newest_bytes)
     }
 
     /// One is due now, whatever was logged, unless one that was asked for is still to come: each
@@ -102,13 +102,13 @@ impl HeadPlan {
         Some(self.here[older].0.index.next())
     }
 
-    pub fn written(&mut self, node: NodeId, name: HeadName, size_bytes: u64) {
+    pub fn written(&mut self, node: NodeId, name: HeadName, state_bytes: u64) {
         self.since_bytes = 0;
         self.asked.take_if(|asked| *asked <= name.index);
         self.again_at_us = None;
         self.failures = 0;
         self.here.retain(|(here, _)| here.index != name.index);
-        self.here.push((name, size_bytes));
+        self.here.push((name, state_bytes));
         self.here.sort_by_key(|(here, _)| here.index);
         if self.here.len() > 2 {
             self.here.remove(0);
@@ -217,6 +217,12 @@ mod tests {
         let mut plan = HeadPlan::new(Vec::new(), 100, 0);
         plan.proposed(Index(10));
         plan.logged(100);
+        assert!(plan.due(0));
+        // It takes as much as there is state.
+        plan.written(NodeId(0), name(10, 1), 300);
+        plan.logged(299);
+        assert!(!plan.due(0));
+        plan.logged(1);
         assert!(plan.due(0));
     }
 

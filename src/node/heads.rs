@@ -92,6 +92,8 @@ pub struct HeadInfo {
     pub stamp_ms: u64,
     /// Of the file.
     pub size_bytes: u64,
+    /// Of all rows in it, which the file has compressed.
+    pub state_bytes: u64,
 }
 
 /// All heads of one node. Clones share them; usable from several threads.
@@ -404,6 +406,7 @@ impl HeadDirectory {
             members: meta.members.iter().copied().map(Incarnation).collect(),
             stamp_ms: meta.stamp_ms,
             size_bytes: file.length().map_err(io_at(path))?,
+            state_bytes: footer.bytes,
         })
     }
 
@@ -478,6 +481,7 @@ impl From<&HeadInfo> for super::environment::InstalledHead {
             position: head.position,
             members: head.members.clone(),
             stamp_ms: head.stamp_ms,
+            state_bytes: head.state_bytes,
         }
     }
 }

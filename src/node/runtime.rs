@@ -400,8 +400,8 @@ fn read(
             let (name, size_bytes) = (chunk.name, chunk.size_bytes);
             common.inbox.push(Input::HeadChunkKept { name, kept_bytes, size_bytes });
         }
-        ReadJob::HeadWritten(name, size_bytes) => {
-            common.inbox.push(Input::HeadWritten { name, size_bytes });
+        ReadJob::HeadWritten(name, state_bytes) => {
+            common.inbox.push(Input::HeadWritten { name, state_bytes });
         }
     }
     Ok(())

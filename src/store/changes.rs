@@ -41,6 +41,11 @@ impl<'a> Sought<'a> {
         Sought { row, hash: HASHER.hash_one(row) }
     }
 
+    /// Its hash.
+    pub fn known_hash(self) -> u64 {
+        self.hash
+    }
+
     /// The row itself.
     pub fn row(self) -> &'a [u8] {
         self.row

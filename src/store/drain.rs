@@ -253,7 +253,7 @@ impl Draining {
         for rows in self.changes[self.done..done].chunks(REMEMBERED_AT_ONCE) {
             let _layers = shared.layers.read();
             for (row, value) in rows {
-                shared.remember(row.clone(), value.clone());
+                shared.remember(row, value.as_ref());
             }
         }
         self.done = done;

@@ -38,6 +38,11 @@ struct Files {
     database: Database,
 }
 
+/// Threads that flush and compact. Beside one that only flushes there must be more than compactions
+/// that go on at once: as long as there are not, that one turns without end, with a processor to
+/// itself (the default, a thread per processor, did on two). A single thread may wait for itself.
+const WORKERS: usize = 4;
+
 impl FjallEngine {
     /// Files it may keep open, beside clients and peers.
     pub const OPEN_FILES_MAX: usize = 256;
@@ -55,6 +60,7 @@ impl FjallEngine {
             let database = Database::builder(&self.directory)
                 .cache_size(self.cache_capacity_bytes)
                 .max_cached_files(Some(FjallEngine::OPEN_FILES_MAX))
+                .worker_threads(WORKERS)
                 .open()?;
             let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
             Ok(Files { rows, database })

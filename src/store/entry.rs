@@ -14,8 +14,9 @@ use super::empty_ranges::EmptyRanges;
 use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;
+use super::row_cache::CACHED_VALUE_BYTES_MAX;
 use super::rows::{RowList, Rows, RowsMut, StoreError};
-use super::shared::{CACHED_VALUE_BYTES_MAX, Shared};
+use super::shared::Shared;
 use super::view::{clamp, present};
 
 /// The changes of one log entry over the state before it. Dropped without a commit, it leaves

@@ -15,11 +15,6 @@ use super::spill::SpilledLayer;
 /// What a row costs in memory beside its bytes, about.
 const ROW_OVERHEAD_BYTES: usize = 200;
 
-/// The memory a change takes.
-pub(super) fn change_bytes(row: &Bytes, value: &Option<Bytes>) -> usize {
-    row.len() + value_bytes(value) + ROW_OVERHEAD_BYTES
-}
-
 fn value_bytes(value: &Option<Bytes>) -> usize {
     value.as_ref().map_or(0, Bytes::len)
 }

@@ -34,6 +34,7 @@ mod layers;
 mod local_rows;
 mod merge;
 mod rebuild;
+mod row_cache;
 pub mod rows;
 mod sealed;
 mod shared;

@@ -41,6 +41,10 @@ pub trait Rows {
         Ok(())
     }
 
+    /// From now on a row that is not in memory is refused with [`StoreError::NotInMemory`]: to fetch
+    /// it may take long. Only a hint; does nothing where it cannot be told.
+    fn refuse_to_wait(&self) {}
+
     /// Visits the rows with `first <= row < end` (`end` `None`: to the last row), ascending, or
     /// descending when `reverse`, until `visit` returns false.
     fn scan(

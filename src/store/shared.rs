@@ -6,22 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
 use super::changes::Sought;
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
 use super::local_rows::{DRAINING, MARKER, index_of};
+use super::row_cache::RowCache;
 use super::rows::StoreError;
 use super::sealed::unseal;
 use super::small_file::SmallFile;
 use super::trust::{Distrust, TrustRead, TrustState};
 use super::{entry, journal};
-
-/// Values above this size are not kept in the row cache.
-pub(super) const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Sizes of a store. The defaults are right unless memory is scarce.
 #[derive(Clone, Debug)]
@@ -87,15 +83,6 @@ pub struct Opened {
     pub distrust: Option<Distrust>,
 }
 
-#[derive(Clone)]
-pub(super) struct RowWeight;
-
-impl Weighter<Bytes, Option<Bytes>> for RowWeight {
-    fn weight(&self, row: &Bytes, value: &Option<Bytes>) -> u64 {
-        super::layers::change_bytes(row, value) as u64
-    }
-}
-
 pub(super) struct Shared {
     pub options: StoreOptions,
     pub engine: Box<dyn Engine>,
@@ -104,7 +91,7 @@ pub(super) struct Shared {
     trust: Mutex<TrustState>,
     /// Values and absences of rows as the engine has them, but for rows that a layer holds: those
     /// are set right when the layer goes. Changed only under a lock of `layers`.
-    cache: Option<Cache<Bytes, Option<Bytes>, RowWeight>>,
+    cache: Option<RowCache>,
     pub layers: RwLock<Layers>,
     /// Memory that the layers take.
     layers_bytes: Arc<AtomicUsize>,
@@ -118,31 +105,34 @@ pub(super) struct Shared {
 impl Shared {
     /// The visible value of a row.
     pub fn get(&self, layers: &Layers, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.get_from_memory(layers, row)? {
-            return Ok(value);
+        match self.get_from_memory(layers, row) {
+            Err(StoreError::NotInMemory) => {
+                let value = self.get_from_engine(row)?;
+                self.remember(row, value.as_ref());
+                Ok(value)
+            }
+            known => known,
         }
-        let value = self.get_from_engine(row)?;
-        self.remember(Bytes::copy_from_slice(row), value.clone());
-        Ok(value)
     }
 
-    /// The visible value, unless only the engine knows it.
-    fn get_from_memory(
+    /// The visible value, or [`StoreError::NotInMemory`] if only the engine knows it.
+    pub fn get_from_memory(
         &self,
         layers: &Layers,
         row: &[u8],
-    ) -> Result<Option<Option<Bytes>>, StoreError> {
+    ) -> Result<Option<Bytes>, StoreError> {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        match layers.get(Sought::new(row))? {
-            Some(value) => Ok(Some(value)),
-            None => Ok(self.cached(row)),
+        let sought = Sought::new(row);
+        match layers.get(sought)? {
+            Some(value) => Ok(value),
+            None => self.cached(sought).ok_or(StoreError::NotInMemory),
         }
     }
 
-    fn cached(&self, row: &[u8]) -> Option<Option<Bytes>> {
-        self.cache.as_ref().and_then(|cache| cache.get(row))
+    fn cached(&self, sought: Sought) -> Option<Option<Bytes>> {
+        self.cache.as_ref().and_then(|cache| cache.get(sought))
     }
 
     /// Shows the visible value to who is about to change the row. It is not remembered: soon a layer
@@ -161,7 +151,7 @@ impl Shared {
         if let Some(result) = layers.peek(sought, &mut look)? {
             return Ok(result);
         }
-        let value = match self.cached(sought.row()) {
+        let value = match self.cached(sought) {
             Some(value) => value,
             None => fetch(sought.row())?,
         };
@@ -175,11 +165,8 @@ impl Shared {
     }
 
     /// Remembers a visible value. The caller holds a lock of `layers`.
-    pub fn remember(&self, row: Bytes, value: Option<Bytes>) {
-        let Some(cache) = &self.cache else { return };
-        if value.as_ref().is_some_and(|value| value.len() > CACHED_VALUE_BYTES_MAX) {
-            cache.remove(&row);
-        } else {
+    pub fn remember(&self, row: &[u8], value: Option<&Bytes>) {
+        if let Some(cache) = &self.cache {
             cache.insert(row, value);
         }
     }
@@ -288,10 +275,7 @@ impl Store {
                 (empty, engine, Drainer::default(), 0)
             }
         };
-        let cache = (options.cache_bytes > 0).then(|| {
-            let rows = options.cache_bytes / 256 + 1;
-            Cache::with_weighter(rows as usize, options.cache_bytes, RowWeight)
-        });
+        let cache = (options.cache_bytes > 0).then(|| RowCache::new(options.cache_bytes));
         let batch_rows = AtomicUsize::new(options.drain_batch_rows);
         let layers = Layers::new(applied);
         let layers_bytes = layers.told_bytes();

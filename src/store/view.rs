@@ -1,6 +1,7 @@
 //! Views to read from: a short one that borrows the store's present, and a long one that keeps the
 //! state at one index while updates go on.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub(super) fn present(
 pub struct ReadView<'a> {
     shared: &'a Shared,
     layers: RwLockReadGuard<'a, Layers>,
+    may_wait: Cell<bool>,
 }
 
 impl ReadView<'_> {
@@ -44,7 +46,14 @@ impl ReadView<'_> {
 
 impl Rows for ReadView<'_> {
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.shared.get(&self.layers, row)
+        match self.may_wait.get() {
+            true => self.shared.get(&self.layers, row),
+            false => self.shared.get_from_memory(&self.layers, row),
+        }
+    }
+
+    fn refuse_to_wait(&self) {
+        self.may_wait.set(false);
     }
 
     fn scan(
@@ -87,7 +96,8 @@ pub struct FrozenView {
 impl Store {
     /// The present state, briefly.
     pub fn read(&self) -> ReadView<'_> {
-        ReadView { shared: &self.shared, layers: self.shared.layers.read() }
+        let layers = self.shared.layers.read();
+        ReadView { shared: &self.shared, layers, may_wait: Cell::new(true) }
     }
 
     /// The present state, for long. The state is not being replaced: only who applies entries knows

@@ -3,6 +3,7 @@
 mod compatibility;
 mod differential;
 mod page;
+mod read_ahead;
 mod scripts;
 mod sessions;
 mod support;

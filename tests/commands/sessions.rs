@@ -1,67 +1,15 @@
 //! Sessions beyond single commands: limits, and what a scan promises.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use arakoon::command::batch;
-use arakoon::server::{Session, Shared, Step, Submission};
+use arakoon::server::Submission;
 use bytes::{Bytes, BytesMut};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
-use resp::{Reply, ReplyDecoder, Request};
+use resp::{Reply, Request};
 
-use crate::support::node::OneNode;
-
-struct Client {
-    node: Arc<OneNode>,
-    session: Session,
-}
-
-impl Client {
-    fn new() -> Client {
-        let shared = Arc::new(Shared::new(0));
-        let session = Session::new(shared, 1, String::new(), String::new());
-        Client { node: Arc::new(OneNode::new(1_000_000)), session }
-    }
-
-    fn ask(&mut self, words: &[&[u8]]) -> Reply {
-        let arguments = words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
-        let mut replies = self.send(vec![Request { arguments }]).1;
-        replies.pop().unwrap_or_else(|| panic!("no reply to {words:?}"))
-    }
-
-    /// The submissions that the requests became, and their replies.
-    fn send(&mut self, requests: Vec<Request>) -> (Vec<Submission>, Vec<Reply>) {
-        let (mut requests, mut out) = (VecDeque::from(requests), BytesMut::new());
-        let mut submissions = Vec::new();
-        loop {
-            match self.session.handle(&mut requests, &mut out, &*self.node) {
-                Step::Submit(submission) => {
-                    submissions.push(submission.clone());
-                    self.session.complete(self.node.propose(submission), &mut out);
-                }
-                Step::Idle if !requests.is_empty() => (),
-                Step::Pause(_) => panic!("nothing here waits"),
-                Step::Idle | Step::Close => break,
-            }
-        }
-        let mut decoder = ReplyDecoder::new(1 << 26, 1 << 20);
-        let mut replies = Vec::new();
-        while let Some(reply) = decoder.decode(&mut out).expect("RESP") {
-            replies.push(reply);
-        }
-        (submissions, replies)
-    }
-}
-
-fn request(line: &str) -> Request {
-    let arguments = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes()));
-    Request { arguments: arguments.collect() }
-}
-
-fn is_error(reply: &Reply, part: &str) -> bool {
-    matches!(reply, Reply::Error(text) if text.contains(part))
-}
+use crate::support::client::{Client, is_error, request};
 
 const PAIR_LIMIT: usize = 16 << 20;
 

@@ -338,9 +338,9 @@ impl World {
             HeadWork::Write(frozen) => match process.heads.write(&frozen, |_| Ok(())) {
                 Ok(info) => {
                     self.note(node, "head written", (info.name.index.0, info.size_bytes));
-                    let size_bytes = info.size_bytes;
+                    let state_bytes = info.state_bytes;
                     self.machines[node].headless = false;
-                    self.input(node, Input::HeadWritten { name: info.name, size_bytes });
+                    self.input(node, Input::HeadWritten { name: info.name, state_bytes });
                 }
                 Err(HeadFileError::Store(StoreError::Replaced)) => {
                     self.input(node, Input::HeadFailed(frozen.entry.index));

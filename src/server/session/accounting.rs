@@ -74,6 +74,11 @@ impl Account {
         }
     }
 
+    /// The request at hand is measured by itself.
+    pub(super) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
     /// The place of the request at hand, to be kept with what is counted later.
     pub(super) fn place(&self) -> usize {
         self.place

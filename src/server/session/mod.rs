@@ -11,6 +11,7 @@
 
 mod accounting;
 mod administration;
+mod ahead;
 mod arakoon;
 mod client;
 mod counting;
@@ -35,10 +36,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use resp::{Protocol, Reply, Request};
 
 use self::accounting::{Account, Fate};
+use self::ahead::Ahead;
 use self::counting::Counting;
 use self::debug::Sleep;
 use self::outcomes::{for_a_read, unknown_command};
@@ -132,6 +134,8 @@ pub struct Session {
     submitted: Option<Submission>,
     /// The request at the head of the queue met a due key and is being read again.
     retry: Option<Retry>,
+    /// What reads further behind in the queue answer.
+    ahead: Ahead,
     /// What the request at the head of the queue waits for.
     waiting: Option<Waiting>,
     /// The last reply of the submission before, if it lacks counts. It is the next to be encoded.
@@ -183,6 +187,7 @@ impl Session {
             gathered: Vec::new(),
             submitted: None,
             retry: None,
+            ahead: Ahead::default(),
             waiting: None,
             counting: None,
             sleep: None,
@@ -226,6 +231,7 @@ impl Session {
         let before = requests.len();
         self.begin_account();
         let step = self.take(requests, out, backend);
+        self.ahead.clear();
         self.end_account();
         self.shared.count_commands((before - requests.len()) as u64);
         self.signals.last.store(self.last, Ordering::Relaxed);
@@ -250,9 +256,10 @@ impl Session {
         while let Some(request) = requests.front() {
             self.begin_replies();
             self.account.fate = Fate::Unknown;
+            self.ahead.next();
             let watched = self.shared.monitors.any();
             let shown = watched.then(|| self.to_show(&request.arguments));
-            let taken = self.one(&request.arguments, out, backend);
+            let taken = self.one(requests, out, backend);
             if matches!(taken, Taken::Done | Taken::Submit | Taken::Close) {
                 if let Some(shown) = shown {
                     self.show(shown);
@@ -307,7 +314,14 @@ impl Session {
         Step::Submit(submission)
     }
 
-    fn one(&mut self, args: &[Bytes], out: &mut BytesMut, backend: &dyn Backend) -> Taken {
+    /// Takes the first of these.
+    fn one(
+        &mut self,
+        requests: &VecDeque<Request>,
+        out: &mut BytesMut,
+        backend: &dyn Backend,
+    ) -> Taken {
+        let args = &requests[0].arguments[..];
         let Some(name) = args.first() else {
             // The decoder skips empty requests, as Redis does.
             return Taken::Done;
@@ -344,7 +358,7 @@ impl Session {
         }
         match spec.kind {
             Kind::Write { check, .. } => self.write(spec, check, args, out, backend),
-            Kind::Read(read) => self.read(spec, read, args, out, backend),
+            Kind::Read(read) => self.read(spec, read, requests, out, backend),
             Kind::Connection(Connection::Exec) => self.exec(out, backend),
             Kind::Connection(Connection::Watch) => self.watch(args, out, backend),
             Kind::Connection(Connection::Wait) => self.wait(args, false, out, backend),

@@ -8,11 +8,13 @@
 //! the clock advanced first and reads again. While updates are refused (a full disk) the log's clock
 //! stands still, and reads go by it: the key is still there, as for every other client.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use resp::Reply;
+use resp::{Reply, Request};
 
+use super::ahead::{Answer, may_be_ahead};
 use super::{Gathered, Retry, Session, Taken, for_a_read};
 use crate::command::batch;
 use crate::command::parse::integer;
@@ -79,13 +81,18 @@ impl Session {
         &mut self,
         spec: &Spec,
         read: Read,
-        args: &[Bytes],
+        requests: &VecDeque<Request>,
         out: &mut BytesMut,
         backend: &dyn Backend,
     ) -> Taken {
         if !self.gathered.is_empty() && !plants(Bug::ReadOvertakesWrite) {
             return Taken::Later;
         }
+        if let Some(Answer { reply, looked_up }) = self.ahead.take() {
+            self.count_looked_up(looked_up);
+            return self.emit(reply, out);
+        }
+        let args = &requests[0].arguments[..];
         let is_scan = spec.name == "scan";
         let prepared;
         let mut call = args;
@@ -98,16 +105,23 @@ impl Session {
         }
         let (db, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let mut looked_up = (0, 0);
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let reads_ahead =
+            requests.len() > 1 && !self.account.is_exact() && may_be_ahead(spec, args);
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, seed)?.until(&signals.killed);
             let view = view.allowing(allowance);
             let reply = read(&view, call)?;
             looked_up = view.hits_and_misses();
-            Ok((reply, Met::of(&view)))
+            let met = Met::of(&view);
+            if reads_ahead && !met.due && met.exceeded.is_none() {
+                ahead.read(requests, &view, rows)?;
+            }
+            Ok((reply, met))
         });
         if result.is_ok() {
-            self.account.hits += looked_up.0;
-            self.account.misses += looked_up.1;
+            self.count_looked_up(looked_up);
+            self.ahead = ahead;
         }
         match result {
             Ok(reply) if is_scan => {
@@ -120,6 +134,11 @@ impl Session {
                 self.without_result(no_result, key.map(|key| &key[..]), out, backend)
             }
         }
+    }
+
+    fn count_looked_up(&mut self, (hits, misses): (u64, u64)) {
+        self.account.hits += hits;
+        self.account.misses += misses;
     }
 
     /// Reads under one view and asks for the lease afterwards. `read` gets the rows and the time to

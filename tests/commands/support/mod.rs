@@ -1,5 +1,6 @@
 //! What several tests use.
 
+pub mod client;
 pub mod map;
 pub mod node;
 pub mod random;

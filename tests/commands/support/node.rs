@@ -31,6 +31,8 @@ pub struct Node {
     pub hand_over: Option<HandOver>,
     /// Submissions so far.
     pub submissions: usize,
+    /// Views so far.
+    pub views: usize,
     /// Reads that took long, so far.
     pub long_reads: usize,
     /// The newest head: its index, and the clock then.
@@ -51,7 +53,8 @@ pub struct OneNode(pub parking_lot::Mutex<Node>);
 
 impl Backend for OneNode {
     fn with_rows(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal> {
-        let node = self.0.lock();
+        let mut node = self.0.lock();
+        node.views += 1;
         read(&node.rows);
         Ok(node.index)
     }

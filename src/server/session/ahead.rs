@@ -1,0 +1,115 @@
+//! Reads that follow each other in a pipeline share one view and one look at the lease.
+//!
+//! When the first of them is read, those behind it in the queue are read as well, and what they answer
+//! waits here until each comes to its turn. All of them had arrived when the view was taken, and no
+//! update is between them, so each may be answered from it. What a request answers is thrown away when
+//! the request itself turns out to be refused or held back.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use resp::{Reply, Request};
+
+use crate::command::table::{self, Kind, Spec};
+use crate::store::keyspace::View;
+use crate::store::{Rows, StoreError};
+
+/// The view is held no longer than so many short reads take: it holds the next entry up.
+const READS_MAX: usize = 32;
+/// What waits here is no more than this, and one reply.
+const BYTES_MAX: usize = 64 << 10;
+/// The most arguments of such a read, its name included.
+const ARGUMENTS_MAX: usize = 4;
+
+/// What one request answers.
+pub(super) struct Answer {
+    pub reply: Reply,
+    /// Keys found, and missed.
+    pub looked_up: (u64, u64),
+}
+
+/// The answers of the requests behind the one at hand, in their order.
+#[derive(Default)]
+pub(super) struct Ahead {
+    answers: VecDeque<Answer>,
+    /// Of the request at hand.
+    at_hand: Option<Answer>,
+}
+
+impl Ahead {
+    /// The next request is at hand.
+    pub fn next(&mut self) {
+        self.at_hand = self.answers.pop_front();
+    }
+
+    /// The answer of the request at hand, if it was read ahead.
+    pub fn take(&mut self) -> Option<Answer> {
+        self.at_hand.take()
+    }
+
+    /// Forgets them: the next request is not the one that the first of them was read for.
+    pub fn clear(&mut self) {
+        self.answers.clear();
+        self.at_hand = None;
+    }
+
+    /// Reads ahead what is behind the first of these requests, which `view` has just answered.
+    /// Stops before anything that is not sure to be short, or that needs more than this view.
+    pub fn read(
+        &mut self,
+        requests: &VecDeque<Request>,
+        view: &View,
+        rows: &dyn Rows,
+    ) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        let mut known: Option<(&Bytes, &Spec)> = None;
+        let mut before = view.hits_and_misses();
+        rows.refuse_to_wait();
+        for request in requests.iter().skip(1).take(READS_MAX) {
+            let args = &request.arguments;
+            let Some(name) = args.first() else { break };
+            let spec = match known {
+                Some((last, spec)) if last == name => spec,
+                _ => match table::find(name) {
+                    Some(spec) => spec,
+                    None => break,
+                },
+            };
+            known = Some((name, spec));
+            let Kind::Read(read) = spec.kind else { break };
+            if !may_be_ahead(spec, args) || spec.check_arity(args).is_err() {
+                break;
+            }
+            let reply = match read(view, args) {
+                Ok(reply) => reply,
+                Err(StoreError::NotInMemory) => break,
+                Err(error) => return Err(error),
+            };
+            if view.met_due() || view.exceeded().is_some() {
+                break;
+            }
+            let now = view.hits_and_misses();
+            let looked_up = (now.0 - before.0, now.1 - before.1);
+            before = now;
+            bytes += bytes_of(&reply);
+            self.answers.push_back(Answer { reply, looked_up });
+            if bytes >= BYTES_MAX {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this looks at a key or two, and at no more of them than it answers.
+pub(super) fn may_be_ahead(spec: &Spec, args: &[Bytes]) -> bool {
+    args.len() <= ARGUMENTS_MAX && spec.flags.contains(&"fast")
+}
+
+fn bytes_of(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bulk(bytes) => bytes.len(),
+        Reply::Array(parts) => parts.iter().map(bytes_of).sum(),
+        _ => 0,
+    }
+}
