@@ -62,6 +62,13 @@ pub(super) fn hash_of(row: &[u8]) -> u64 {
     Sought::new(row).hash
 }
 
+/// Touches a value, or its beginning.
+pub(super) fn touch_value(value: &[u8]) {
+    let value = &value[..value.len().min(COPIED_BYTES_MAX)];
+    let lines = value.iter().step_by(LINE_BYTES).chain(value.last());
+    std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
+}
+
 /// A row and what became of it; `None` means removed.
 pub(super) struct Changed {
     hash: u64,
@@ -78,10 +85,8 @@ impl Changed {
 
     /// Touches the row and its value, as whoever looks for the row does.
     pub fn touch(&self) {
-        let value = self.value.as_deref().unwrap_or_default();
-        let value = &value[..value.len().min(COPIED_BYTES_MAX)];
-        let lines = value.iter().step_by(LINE_BYTES).chain(value.last());
-        std::hint::black_box(lines.chain(self.row.first()).fold(0, |all, byte| all ^ byte));
+        std::hint::black_box(self.row.first());
+        touch_value(self.value.as_deref().unwrap_or_default());
     }
 
     /// The same row with another value, if it has one.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
-use super::changes::{Changed, EntryChanges, Sought, hash_of};
+use super::changes::{Changed, EntryChanges, Sought};
 use super::empty_ranges::EmptyRanges;
 use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
@@ -241,9 +241,8 @@ impl RowsMut for EntryRows {
 
     fn expect(&mut self, rows: &RowList) {
         self.changes.reserve(rows.len());
-        let hashes: Vec<u64> = rows.iter().map(hash_of).collect();
         if let Ok(layers) = self.layers() {
-            layers.touch(&hashes);
+            self.shared.touch(&layers, rows);
         }
     }
 

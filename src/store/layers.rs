@@ -234,8 +234,8 @@ impl Layers {
 
     /// Brings the rows with these hashes into the processor's caches, as far as layers in memory have
     /// them. The processor waits for many places at once when no step needs what another one found:
-    /// so first all tables, then all rows.
-    pub fn touch(&self, hashes: &[u64]) {
+    /// so first all tables, then all rows. Returns those that no layer has.
+    pub fn touch(&self, hashes: &[u64]) -> Vec<u64> {
         let frozen = self.frozen.iter().rev().filter_map(|layer| match &layer.changes {
             FrozenChanges::Memory(changes) => Some(changes),
             FrozenChanges::Spilled(_) => None,
@@ -250,9 +250,10 @@ impl Layers {
             });
             found.into_iter().for_each(Changed::touch);
             if left.is_empty() {
-                return;
+                break;
             }
         }
+        left
     }
 
     /// The layers, newest first.

@@ -1,17 +1,22 @@
 //! Rows as the engine has them, kept in memory up to a bound.
 //!
-//! With millions of rows nearly every place that a read looks at is one that the processor has to
-//! wait for, and that costs more than all else the read does. So there are few of them: most rows'
-//! keys are in the cache's own table, and a short value is one piece of memory that nobody shares,
-//! without a counter elsewhere. Who reads it gets a copy.
+//! With millions of rows nearly every place in memory that a read looks at is one that the processor
+//! has to wait for, and that costs more than all else the read does. So there are few of them: most
+//! rows' keys are in the cache's own table, and a short value is one piece of memory that nobody
+//! shares, without a counter elsewhere; who reads it gets a copy. And who knows several rows that will
+//! be looked at has them fetched beside each other ([`RowCache::touch`]), which no cache that is a
+//! library offers.
+//!
+//! What makes room is found by a clock: a hand goes round all rows, takes a use off each that was
+//! used since, and forgets those that were not.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
-use quick_cache::sync::Cache;
-use quick_cache::{Equivalent, Weighter};
+use hashbrown::HashTable;
+use parking_lot::RwLock;
 
-use super::changes::{Sought, hash_of};
+use super::changes::{Sought, touch_value};
 
 /// Values above this size are not kept.
 pub(super) const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
@@ -22,9 +27,16 @@ const COPIED_BYTES_MAX: usize = 512;
 const OVERHEAD_BYTES: usize = 120;
 /// Rows up to this length are in the table.
 const SHORT_BYTES: usize = 30;
+/// Uses that are remembered of a row.
+const USES_MAX: u8 = 3;
+/// The hand passes so many rows at most for one that is to come.
+const PASSED_MAX: usize = 64;
+/// Parts have their own locks, and tables that grow one by one,
+const PARTS_MAX: usize = 64;
+/// and at least so much memory.
+const PART_BYTES_MIN: usize = 1 << 20;
 
 /// A row.
-#[derive(Clone)]
 enum Row {
     Short { length: u8, bytes: [u8; SHORT_BYTES] },
     Long(Box<[u8]>),
@@ -50,121 +62,177 @@ impl Row {
     }
 }
 
-impl PartialEq for Row {
-    fn eq(&self, other: &Row) -> bool {
-        self.bytes() == other.bytes()
-    }
+/// What is known of a row.
+struct Slot {
+    hash: u64,
+    row: Row,
+    /// `None`: there is no such row.
+    value: Option<Bytes>,
+    uses: AtomicU8,
 }
 
-impl Eq for Row {}
-
-impl Hash for Row {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(hash_of(self.bytes()));
-    }
-}
-
-impl Hash for Sought<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.known_hash());
-    }
-}
-
-impl Equivalent<Row> for Sought<'_> {
-    fn equivalent(&self, row: &Row) -> bool {
-        self.row() == row.bytes()
-    }
-}
-
-/// Takes the hash that a row has anyway.
-#[derive(Clone, Default)]
-struct SameHash(u64);
-
-impl BuildHasher for SameHash {
-    type Hasher = SameHash;
-
-    fn build_hasher(&self) -> SameHash {
-        SameHash(0)
-    }
-}
-
-impl Hasher for SameHash {
-    fn finish(&self) -> u64 {
-        self.0
+impl Slot {
+    fn is(&self, sought: Sought) -> bool {
+        self.hash == sought.known_hash() && self.row.bytes() == sought.row()
     }
 
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("a row has one hash");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// A row's value; `None`: there is no such row.
-struct Value(Option<Bytes>);
-
-impl Value {
-    fn new(value: Option<&Bytes>) -> Value {
-        Value(value.map(|value| match value.len() {
-            ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(value),
-            _ => value.clone(),
-        }))
-    }
-}
-
-impl Clone for Value {
-    fn clone(&self) -> Value {
-        Value::new(self.0.as_ref())
-    }
-}
-
-#[derive(Clone)]
-struct Weight;
-
-impl Weighter<Row, Value> for Weight {
-    fn weight(&self, row: &Row, value: &Value) -> u64 {
-        let long_bytes = match row {
+    /// The memory it takes.
+    fn bytes(&self) -> usize {
+        let row_bytes = match &self.row {
             Row::Short { .. } => 0,
             Row::Long(row) => row.len(),
         };
-        (long_bytes + value.0.as_ref().map_or(0, Bytes::len) + OVERHEAD_BYTES) as u64
+        row_bytes + self.value.as_ref().map_or(0, Bytes::len) + OVERHEAD_BYTES
+    }
+}
+
+/// The same value in memory of its own, if it is short.
+fn own(value: Option<&Bytes>) -> Option<Bytes> {
+    value.map(|value| match value.len() {
+        ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(value),
+        _ => value.clone(),
+    })
+}
+
+#[derive(Default)]
+struct Part {
+    /// Places in `slots`.
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
+    /// The next place that the hand comes to.
+    hand: usize,
+    bytes: usize,
+}
+
+impl Part {
+    fn place(&self, sought: Sought) -> Option<usize> {
+        let is = |at: &u32| self.slots[*at as usize].is(sought);
+        self.index.find(sought.known_hash(), is).map(|at| *at as usize)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let slot = self.slots.swap_remove(place);
+        self.bytes -= slot.bytes();
+        let at = |place: usize| move |at: &u32| *at as usize == place;
+        let found = self.index.find_entry(slot.hash, at(place));
+        found.expect("a row is in the index").remove();
+        if let Some(moved) = self.slots.get(place) {
+            let last = self.slots.len();
+            let found = self.index.find_mut(moved.hash, at(last));
+            *found.expect("a row is in the index") = place as u32;
+        }
+    }
+
+    fn add(&mut self, slot: Slot) {
+        self.bytes += slot.bytes();
+        let place = u32::try_from(self.slots.len()).expect("fewer rows than memory has bytes / 80");
+        let hash = slot.hash;
+        self.slots.push(slot);
+        self.index.insert_unique(hash, place, |at| self.slots[*at as usize].hash);
+    }
+
+    /// Forgets a row that was not used of late; there is one.
+    fn make_room(&mut self) {
+        for _ in 0..PASSED_MAX {
+            self.hand %= self.slots.len();
+            let uses = self.slots[self.hand].uses.get_mut();
+            match uses.checked_sub(1) {
+                Some(less) => *uses = less,
+                None => break,
+            }
+            self.hand += 1;
+        }
+        self.hand %= self.slots.len();
+        self.remove(self.hand);
+        // Past the row that took its place: that may be the newest.
+        self.hand += 1;
     }
 }
 
 /// Values and absences of rows.
 pub(super) struct RowCache {
-    rows: Cache<Row, Value, Weight, SameHash>,
+    /// A power of two.
+    parts: Vec<RwLock<Part>>,
+    part_bytes_max: usize,
 }
 
 impl RowCache {
     /// One that takes so much memory.
     pub fn new(bytes_max: u64) -> RowCache {
-        let rows = bytes_max / 256 + 1;
-        RowCache {
-            rows: Cache::with(rows as usize, bytes_max, Weight, SameHash(0), Default::default()),
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let mut parts = PARTS_MAX;
+        while parts > 1 && bytes_max / parts < PART_BYTES_MIN {
+            parts /= 2;
         }
+        let part_bytes_max = bytes_max / parts;
+        let parts = std::iter::repeat_with(RwLock::default).take(parts).collect();
+        RowCache { parts, part_bytes_max }
+    }
+
+    /// By bits that the parts themselves do not look at.
+    fn part(&self, hash: u64) -> &RwLock<Part> {
+        &self.parts[(hash >> 40) as usize & (self.parts.len() - 1)]
     }
 
     /// What is known of a row: nothing, that there is none, or its value.
     pub fn get(&self, sought: Sought) -> Option<Option<Bytes>> {
-        self.rows.get(&sought).map(|value| value.0)
+        let part = self.part(sought.known_hash()).read();
+        let slot = &part.slots[part.place(sought)?];
+        let uses = slot.uses.load(Ordering::Relaxed);
+        if uses < USES_MAX {
+            slot.uses.store(uses + 1, Ordering::Relaxed);
+        }
+        Some(own(slot.value.as_ref()))
+    }
+
+    /// Brings the rows with these hashes, and their values, into the processor's caches. Like
+    /// `Layers::touch`: first all indices, then all slots, then all values, so that no step waits for
+    /// what another one finds.
+    pub fn touch(&self, hashes: &[u64]) {
+        // Tried, since somebody may wait to write while another one's part is held.
+        let part_of = |hash: &u64| Some((*hash, self.part(*hash).try_read_recursive()?));
+        let parts: Vec<_> = hashes.iter().filter_map(part_of).collect();
+        let places = parts.iter().filter_map(|(hash, part)| {
+            // The first whose tag fits, which most likely is the one.
+            part.index.find(*hash, |_| true).map(|at| (&part.slots, *at as usize))
+        });
+        let places: Vec<_> = places.collect();
+        let values: Vec<_> =
+            places.iter().filter_map(|(slots, at)| slots[*at].value.as_deref()).collect();
+        values.into_iter().for_each(touch_value);
     }
 
     /// Remembers a row's value, or its absence; forgets the row if that is too large.
     pub fn insert(&self, row: &[u8], value: Option<&Bytes>) {
-        match value {
-            Some(value) if value.len() > CACHED_VALUE_BYTES_MAX => {
-                self.rows.remove(&Sought::new(row));
+        let sought = Sought::new(row);
+        let mut part = self.part(sought.known_hash()).write();
+        let uses = match part.place(sought) {
+            Some(place) => {
+                let uses = *part.slots[place].uses.get_mut();
+                part.remove(place);
+                uses
             }
-            _ => self.rows.insert(Row::new(row), Value::new(value)),
+            None => 0,
+        };
+        let slot = Slot {
+            hash: sought.known_hash(),
+            row: Row::new(row),
+            value: own(value),
+            uses: uses.into(),
+        };
+        let value_bytes = value.map_or(0, Bytes::len);
+        if value_bytes > CACHED_VALUE_BYTES_MAX || slot.bytes() > self.part_bytes_max {
+            return;
         }
+        while part.bytes + slot.bytes() > self.part_bytes_max {
+            part.make_room();
+        }
+        part.add(slot);
     }
 
     /// Forgets all.
     pub fn clear(&self) {
-        self.rows.clear();
+        self.parts.iter().for_each(|part| *part.write() = Part::default());
     }
 }
 

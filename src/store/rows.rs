@@ -45,6 +45,10 @@ pub trait Rows {
     /// it may take long. Only a hint; does nothing where it cannot be told.
     fn refuse_to_wait(&self) {}
 
+    /// Says which rows are about to be looked at, so that their places in memory are fetched beside
+    /// each other instead of one after the other. Only a hint.
+    fn touch(&self, _rows: &RowList) {}
+
     /// Visits the rows with `first <= row < end` (`end` `None`: to the last row), ascending, or
     /// descending when `reverse`, until `visit` returns false.
     fn scan(
@@ -113,8 +117,7 @@ pub trait RowsMut: Rows {
     fn put(&mut self, row: Bytes, value: Bytes);
     /// Removes a row, if it is there.
     fn delete(&mut self, row: Bytes);
-    /// Says which rows are about to be looked at, so that their places in memory are fetched beside
-    /// each other instead of one after the other. Only a hint; changes nothing.
+    /// The same as [`Rows::touch`] of rows that are about to be changed.
     fn expect(&mut self, _rows: &RowList) {}
     /// Says that there is no row in `first..=last`, of one space, and never will be again: scans of
     /// later entries need not step over what was removed there. Only a hint. One range for each

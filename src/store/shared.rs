@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::changes::Sought;
+use super::changes::{Sought, hash_of};
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
 use super::local_rows::{DRAINING, MARKER, index_of};
 use super::row_cache::RowCache;
-use super::rows::StoreError;
+use super::rows::{RowList, StoreError};
 use super::sealed::unseal;
 use super::small_file::SmallFile;
 use super::trust::{Distrust, TrustRead, TrustState};
@@ -128,6 +128,15 @@ impl Shared {
         match layers.get(sought)? {
             Some(value) => Ok(value),
             None => self.cached(sought).ok_or(StoreError::NotInMemory),
+        }
+    }
+
+    /// Brings rows into the processor's caches, see [`Layers::touch`].
+    pub fn touch(&self, layers: &Layers, rows: &RowList) {
+        let hashes: Vec<u64> = rows.iter().map(hash_of).collect();
+        let left = layers.touch(&hashes);
+        if let Some(cache) = &self.cache {
+            cache.touch(&left);
         }
     }
 

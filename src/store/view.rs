@@ -14,7 +14,7 @@ use super::local_rows::{
     LOCAL_FIRST, LOCAL_SPACE, RETIRED_END, RETIRED_FIRST, retired_space, space_range,
 };
 use super::merge::scan_merged;
-use super::rows::{Rows, StoreError};
+use super::rows::{RowList, Rows, StoreError};
 use super::shared::{Shared, Store};
 
 /// Ends a scan before the local space.
@@ -54,6 +54,10 @@ impl Rows for ReadView<'_> {
 
     fn refuse_to_wait(&self) {
         self.may_wait.set(false);
+    }
+
+    fn touch(&self, rows: &RowList) {
+        self.shared.touch(&self.layers, rows);
     }
 
     fn scan(

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use resp::{Reply, Request};
 
-use crate::command::table::{self, Kind, Spec};
+use crate::command::table::{self, Kind, Read, Spec};
 use crate::store::keyspace::View;
 use crate::store::{Rows, StoreError};
 
@@ -53,33 +53,13 @@ impl Ahead {
         self.at_hand = None;
     }
 
-    /// Reads ahead what is behind the first of these requests, which `view` has just answered.
-    /// Stops before anything that is not sure to be short, or that needs more than this view.
-    pub fn read(
-        &mut self,
-        requests: &VecDeque<Request>,
-        view: &View,
-        rows: &dyn Rows,
-    ) -> Result<(), StoreError> {
+    /// Reads ahead what is behind the request at hand, which `view` has just answered. Stops before
+    /// anything that needs more than this view.
+    pub fn read(&mut self, run: &Run, view: &View, rows: &dyn Rows) -> Result<(), StoreError> {
         let mut bytes = 0;
-        let mut known: Option<(&Bytes, &Spec)> = None;
         let mut before = view.hits_and_misses();
         rows.refuse_to_wait();
-        for request in requests.iter().skip(1).take(READS_MAX) {
-            let args = &request.arguments;
-            let Some(name) = args.first() else { break };
-            let spec = match known {
-                Some((last, spec)) if last == name => spec,
-                _ => match table::find(name) {
-                    Some(spec) => spec,
-                    None => break,
-                },
-            };
-            known = Some((name, spec));
-            let Kind::Read(read) = spec.kind else { break };
-            if !may_be_ahead(spec, args) || spec.check_arity(args).is_err() {
-                break;
-            }
+        for (read, args, _) in run.0.iter().skip(1) {
             let reply = match read(view, args) {
                 Ok(reply) => reply,
                 Err(StoreError::NotInMemory) => break,
@@ -101,9 +81,45 @@ impl Ahead {
     }
 }
 
-/// Whether this looks at a key or two, and at no more of them than it answers.
-pub(super) fn may_be_ahead(spec: &Spec, args: &[Bytes]) -> bool {
-    args.len() <= ARGUMENTS_MAX && spec.flags.contains(&"fast")
+/// Reads that follow each other and are sure to be short.
+pub(super) struct Run<'a>(Vec<(Read, &'a [Bytes], &'a Spec)>);
+
+impl<'a> Run<'a> {
+    /// Those that the queue begins with; none if it is only one.
+    pub fn of(requests: &'a VecDeque<Request>) -> Run<'a> {
+        let mut run = Vec::new();
+        let mut known: Option<(&Bytes, &Spec)> = None;
+        for request in requests.iter().take(READS_MAX) {
+            let args = &request.arguments[..];
+            let Some(name) = args.first() else { break };
+            let spec = match known {
+                Some((last, spec)) if last == name => Some(spec),
+                _ => table::find(name),
+            };
+            let Some(spec) = spec.filter(|spec| is_short(spec, args)) else { break };
+            let Kind::Read(read) = spec.kind else { break };
+            known = Some((name, spec));
+            run.push((read, args, spec));
+        }
+        Run(run)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.len() < 2
+    }
+
+    /// Has the store fetch their rows together.
+    pub fn touch(&self, view: &View) {
+        view.touch(
+            self.0.iter().flat_map(|(_, args, spec)| spec.keys_of(args)).map(|key| &key[..]),
+        );
+    }
+}
+
+/// Whether this looks at a few keys, at no more of each than it answers, and is well formed.
+fn is_short(spec: &Spec, args: &[Bytes]) -> bool {
+    args.len() <= ARGUMENTS_MAX && spec.flags.contains(&"fast") && spec.check_arity(args).is_ok()
 }
 
 fn bytes_of(reply: &Reply) -> usize {

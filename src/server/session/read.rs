@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use resp::{Reply, Request};
 
-use super::ahead::{Answer, may_be_ahead};
+use super::ahead::{Answer, Run};
 use super::{Gathered, Retry, Session, Taken, for_a_read};
 use crate::command::batch;
 use crate::command::parse::integer;
@@ -106,16 +106,19 @@ impl Session {
         let (db, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let mut looked_up = (0, 0);
         let mut ahead = std::mem::take(&mut self.ahead);
-        let reads_ahead =
-            requests.len() > 1 && !self.account.is_exact() && may_be_ahead(spec, args);
+        let alone = requests.len() == 1 || self.account.is_exact();
+        let run = (!alone).then(|| Run::of(requests)).filter(|run| !run.is_empty());
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, seed)?.until(&signals.killed);
             let view = view.allowing(allowance);
+            if let Some(run) = &run {
+                run.touch(&view);
+            }
             let reply = read(&view, call)?;
             looked_up = view.hits_and_misses();
             let met = Met::of(&view);
-            if reads_ahead && !met.due && met.exceeded.is_none() {
-                ahead.read(requests, &view, rows)?;
+            if let Some(run) = run.as_ref().filter(|_| !met.due && met.exceeded.is_none()) {
+                ahead.read(run, &view, rows)?;
             }
             Ok((reply, met))
         });

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::allowance::{Allowance, Exceeded, ReadError, steps_of};
 use super::meta::{Database, Meta};
 use super::removals::{Removal, hider};
-use super::{HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, Version, with_key_row};
+use super::{
+    HEADER_BYTES, Header, KeyRange, PREFIX_BYTES, Stored, TAG_KEY, Version, prefix, with_key_row,
+};
 use crate::planted::{Bug, plants};
-use crate::store::{Rows, StoreError};
+use crate::store::{RowList, Rows, StoreError};
 
 /// Gets a key and, if it is there, its header and value.
 type VisitRow<'a> = dyn FnMut(&[u8], Option<(&Header, &Bytes)>) -> bool + 'a;
@@ -190,6 +192,13 @@ impl<'a> View<'a> {
         let Some(row) = row else { return Ok(None) };
         let stored = Stored::decode(row)?;
         Ok(self.is_there(key, &stored.header).then_some(stored))
+    }
+
+    /// Says which keys are about to be looked at, see [`Rows::touch`].
+    pub fn touch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut rows = RowList::default();
+        keys.for_each(|key| rows.add(&[&prefix(self.database.space, TAG_KEY), key]));
+        self.rows.touch(&rows);
     }
 
     /// The key's version; [`Version::ABSENT`] when it is not there.
