@@ -102,6 +102,7 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
         if schedule.look(&undrained, Instant::now()) {
             common.store.freeze_for_drain();
         }
+        while common.store.put_in_order() {}
         // No layer ends at 0; what is begun goes on, and there is other work.
         let drains = schedule.drains();
         let may_drain = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };

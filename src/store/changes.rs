@@ -1,7 +1,10 @@
 //! A sorted map of changes that is mostly written and read by key.
 //!
-//! Keys are in a hash table for points and in a sorted set for scans; changing a row that is there
-//! touches only the table. Invariant: both hold the same keys.
+//! Keys are in a hash table for points and, once somebody has asked for their order, in a sorted set
+//! for scans: to put each new row where it belongs costs as much as all else that is done for it, and
+//! a layer that is never scanned while it grows is put in order at once when it is drained. Changing a
+//! row that is there touches only the table. Invariant: table and set hold the same keys, once there is
+//! a set.
 //!
 //! The table is many small ones. Rows are added while all readers wait, and a table that grows moves
 //! all that it holds: as one, a layer's quarter of a million rows held everyone up for a tenth of a
@@ -12,7 +15,8 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::Bound;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -22,6 +26,9 @@ use hashbrown::hash_table::Entry;
 const COPIED_BYTES_MAX: usize = 512;
 /// What the processor's caches take at once.
 const LINE_BYTES: usize = 64;
+
+/// So many rows are put in order in less than a millisecond.
+const ORDERED_AT_ONCE: usize = 4096;
 
 /// How many tables a layer's rows are spread over.
 const PARTS: usize = 256;
@@ -175,16 +182,56 @@ impl Table {
 #[derive(Default)]
 pub(super) struct Changes {
     table: Table,
-    order: BTreeSet<InOrder>,
+    order: OnceLock<BTreeSet<InOrder>>,
+    /// Somebody has asked for the order.
+    asked: AtomicBool,
 }
 
 impl Changes {
+    /// None, and each that comes is put where it belongs.
+    pub fn in_order() -> Changes {
+        Changes { order: OnceLock::from(BTreeSet::new()), ..Changes::default() }
+    }
+
+    /// Puts the rows in order, if they are not; they stay so.
+    pub fn put_in_order(&self) {
+        self.order();
+    }
+
+    /// Whether the rows are in order.
+    pub fn is_in_order(&self) -> bool {
+        self.order.get().is_some()
+    }
+
+    /// Asks for the order; whether it is there, or soon will be.
+    pub fn ask_for_order(&self) -> bool {
+        self.asked.store(true, Ordering::Relaxed);
+        self.order.get().is_some() || self.len() <= ORDERED_AT_ONCE
+    }
+
+    /// Whether somebody has asked for the order.
+    pub fn was_asked_for_order(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn order(&self) -> &BTreeSet<InOrder> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.order.get_or_init(|| {
+            let rows = self.table.parts.iter().flatten();
+            let mut rows: Vec<_> = rows.map(|changed| InOrder::new(changed.row.clone())).collect();
+            rows.sort_unstable();
+            rows.into_iter().collect()
+        })
+    }
+
     /// Sets a row; returns how long the value was if the row was there.
     pub fn insert(&mut self, changed: Changed) -> Option<usize> {
         if let Some(old) = self.table.get_mut(changed.sought()) {
             return Some(overwrite(&mut old.value, changed.value));
         }
-        self.order.insert(InOrder::new(changed.row.clone()));
+        if let Some(order) = self.order.get_mut() {
+            order.insert(InOrder::new(changed.row.clone()));
+        }
         self.table.add(changed);
         None
     }
@@ -217,7 +264,7 @@ impl Changes {
         first: &[u8],
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        range_of(|sought| self.get(sought), &self.order, first, end)
+        range_of(|sought| self.get(sought), self.order(), first, end)
     }
 
     /// All rows, ascending.
@@ -227,7 +274,7 @@ impl Changes {
 
     /// All keys, ascending.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
-        self.order.iter().map(|place| &place.row)
+        self.order().iter().map(|place| &place.row)
     }
 }
 
@@ -394,4 +441,36 @@ fn rows_are_in_the_order_of_their_bytes() {
             assert_eq!(place(one).cmp(&place(other)), one.cmp(other), "{one:?} {other:?}");
         }
     }
+}
+
+#[test]
+fn rows_are_put_in_order_when_somebody_asks() {
+    let name = |n: usize| Bytes::from(format!("{:04}", n * 7 % 5000));
+    for ask_at in [0, 1, 4_999] {
+        let mut all = Changes::default();
+        for n in 0..5000 {
+            if n == ask_at {
+                all.put_in_order();
+            }
+            assert_eq!(all.insert(Changed::new(name(n), Some(name(n)))), None);
+        }
+        // Once there, it is kept.
+        assert!(all.is_in_order() && all.was_asked_for_order());
+        assert!(all.keys().is_sorted() && all.keys().count() == 5000, "asked at {ask_at}");
+        assert_eq!(all.range(b"0010", Some(b"0012")).count(), 2);
+        assert_eq!(all.iter().next_back().map(|(row, _)| &row[..]), Some(&b"4999"[..]));
+    }
+}
+
+#[test]
+fn only_few_rows_are_put_in_order_while_others_wait() {
+    let mut all = Changes::default();
+    for n in 0..=ORDERED_AT_ONCE {
+        assert!(all.ask_for_order() && !all.is_in_order(), "{n}");
+        all.insert(Changed::new(Bytes::from(n.to_string()), None));
+    }
+    assert!(!all.ask_for_order());
+    all.put_in_order();
+    assert!(all.ask_for_order());
+    assert!(Changes::in_order().ask_for_order());
 }

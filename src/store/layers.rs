@@ -25,6 +25,16 @@ pub(super) enum FrozenChanges {
     Spilled(SpilledLayer),
 }
 
+impl FrozenChanges {
+    /// Unless they are in a file.
+    pub fn in_memory(&self) -> Option<&Changes> {
+        match self {
+            FrozenChanges::Memory(changes) => Some(changes),
+            FrozenChanges::Spilled(_) => None,
+        }
+    }
+}
+
 /// A layer that no longer changes.
 pub(super) struct FrozenLayer {
     pub changes: FrozenChanges,
@@ -163,7 +173,12 @@ impl Layers {
             assert!(self.active.is_empty(), "{} rows at no index", self.active.len());
             return;
         }
-        let changes = std::mem::take(&mut self.active);
+        // Who scans one layer scans the next one, too.
+        let next = match self.active.was_asked_for_order() {
+            true => Changes::in_order(),
+            false => Changes::default(),
+        };
+        let changes = std::mem::replace(&mut self.active, next);
         let bytes = std::mem::take(&mut self.active_bytes);
         self.frozen_bytes += bytes;
         let changes = FrozenChanges::Memory(changes);
@@ -227,19 +242,22 @@ impl Layers {
         Ok(None)
     }
 
+    /// Asks for the order of all rows; whether it is there, or soon will be.
+    pub fn ask_for_order(&self) -> bool {
+        let frozen = self.frozen.iter().filter_map(|layer| layer.changes.in_memory());
+        std::iter::once(&self.active).chain(frozen).fold(true, |all, it| it.ask_for_order() && all)
+    }
+
     /// Whether none of the layers is in a file.
     pub fn are_in_memory(&self) -> bool {
-        self.frozen.iter().all(|layer| matches!(layer.changes, FrozenChanges::Memory(_)))
+        self.frozen.iter().all(|layer| layer.changes.in_memory().is_some())
     }
 
     /// Brings the rows with these hashes into the processor's caches, as far as layers in memory have
     /// them. The processor waits for many places at once when no step needs what another one found:
     /// so first all tables, then all rows. Returns those that no layer has.
     pub fn touch(&self, hashes: &[u64]) -> Vec<u64> {
-        let frozen = self.frozen.iter().rev().filter_map(|layer| match &layer.changes {
-            FrozenChanges::Memory(changes) => Some(changes),
-            FrozenChanges::Spilled(_) => None,
-        });
+        let frozen = self.frozen.iter().rev().filter_map(|layer| layer.changes.in_memory());
         let mut left = hashes.to_vec();
         for changes in std::iter::once(&self.active).chain(frozen) {
             let mut found = Vec::with_capacity(left.len());

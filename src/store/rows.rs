@@ -45,6 +45,10 @@ pub trait Rows {
     /// it may take long. Only a hint; does nothing where it cannot be told.
     fn refuse_to_wait(&self) {}
 
+    /// From now on a scan is refused with [`StoreError::WouldWait`] if many rows had to be put in order
+    /// for it: all updates would wait meanwhile. Only a hint, too.
+    fn refuse_to_put_in_order(&self) {}
+
     /// Says which rows are about to be looked at, so that their places in memory are fetched beside
     /// each other instead of one after the other. Only a hint.
     fn touch(&self, _rows: &RowList) {}

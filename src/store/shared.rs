@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::changes::{Sought, hash_of};
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
-use super::layers::Layers;
+use super::layers::{FrozenLayer, Layers};
 use super::local_rows::{DRAINING, MARKER, index_of};
 use super::row_cache::RowCache;
 use super::rows::{RowList, StoreError};
@@ -338,6 +338,19 @@ impl Store {
     /// The layers' memory in parts of that of one that is full.
     pub fn filled_layers(&self) -> f64 {
         self.layers_bytes() as f64 / self.shared.options.layer_bytes.max(1) as f64
+    }
+
+    /// Puts one frozen layer in order that is not; whether there was one.
+    pub fn put_in_order(&self) -> bool {
+        let layers = self.shared.layers.read();
+        let waits = |layer: &&Arc<FrozenLayer>| {
+            layer.changes.in_memory().is_some_and(|changes| !changes.is_in_order())
+        };
+        let layer = layers.frozen.iter().find(waits).cloned();
+        drop(layers);
+        // Nobody waits for it meanwhile but who needs it.
+        let changes = layer.as_ref().and_then(|layer| layer.changes.in_memory());
+        changes.inspect(|changes| changes.put_in_order()).is_some()
     }
 
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the

@@ -35,6 +35,7 @@ pub struct ReadView<'a> {
     shared: &'a Shared,
     layers: RwLockReadGuard<'a, Layers>,
     may_wait: Cell<bool>,
+    may_put_in_order: Cell<bool>,
 }
 
 impl ReadView<'_> {
@@ -54,6 +55,10 @@ impl Rows for ReadView<'_> {
 
     fn refuse_to_wait(&self) {
         self.may_wait.set(false);
+    }
+
+    fn refuse_to_put_in_order(&self) {
+        self.may_put_in_order.set(false);
     }
 
     fn touch(&self, rows: &RowList) {
@@ -80,6 +85,9 @@ impl Rows for ReadView<'_> {
         if !self.layers.ready {
             return Err(StoreError::Replaced);
         }
+        if !self.may_put_in_order.get() && !self.layers.ask_for_order() {
+            return Err(StoreError::WouldWait);
+        }
         let maps = self.layers.newest_first();
         let engine = &*self.shared.engine;
         let scanned = scan_merged(maps, engine, first, Some(clamp(end)), reverse, visit);
@@ -101,7 +109,8 @@ impl Store {
     /// The present state, briefly.
     pub fn read(&self) -> ReadView<'_> {
         let layers = self.shared.layers.read();
-        ReadView { shared: &self.shared, layers, may_wait: Cell::new(true) }
+        let [may_wait, may_put_in_order] = [true, true].map(Cell::new);
+        ReadView { shared: &self.shared, layers, may_wait, may_put_in_order }
     }
 
     /// The present state, for long. The state is not being replaced: only who applies entries knows

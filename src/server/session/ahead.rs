@@ -62,7 +62,7 @@ impl Ahead {
         for (read, args, _) in run.0.iter().skip(1) {
             let reply = match read(view, args) {
                 Ok(reply) => reply,
-                Err(StoreError::NotInMemory) => break,
+                Err(StoreError::NotInMemory | StoreError::WouldWait) => break,
                 Err(error) => return Err(error),
             };
             if view.met_due() || view.exceeded().is_some() {

@@ -162,10 +162,19 @@ impl Session {
             }
         }
         let mut result = None;
-        let viewed = backend.with_rows(&mut |rows| result = Some(read(rows, now_ms, BRIEF)));
+        let viewed = backend.with_rows(&mut |rows| {
+            rows.refuse_to_put_in_order();
+            result = Some(read(rows, now_ms, BRIEF));
+        });
         let mut view_index = viewed.map_err(NoResult::Refused)?;
         let is_too_much = |result: &Option<Result<(T, Met), StoreError>>| {
-            matches!(result, Some(Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))))
+            matches!(
+                result,
+                Some(
+                    Ok((_, Met { exceeded: Some(Exceeded::Steps), .. }))
+                        | Err(StoreError::WouldWait)
+                )
+            )
         };
         let killed = || self.signals.killed.load(Ordering::Relaxed);
         if is_too_much(&result) && !killed() {

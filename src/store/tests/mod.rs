@@ -3,6 +3,7 @@
 
 mod draining;
 mod files;
+mod order;
 mod random;
 mod trust;
 
