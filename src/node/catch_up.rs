@@ -6,6 +6,7 @@
 
 use super::driver::Driver;
 use super::environment::{Environment, HeadJob, InstalledHead};
+use super::head_plan::HeadSize;
 use super::message::{HeadChunk, HeadName, NodeMessage};
 use super::status::CatchUp;
 use crate::paxos::NodeId;
@@ -163,7 +164,7 @@ impl Driver {
         let Some(installed) = installed else { return };
         let node = self.node();
         // It is one of this node's heads now.
-        self.heads.written(node, installed.name, installed.state_bytes);
+        self.heads.written(node, installed.name, installed.size);
         self.applied.index = installed.position.index;
         self.applied.stamp_ms = installed.stamp_ms;
         self.dispatched = installed.position.index;
@@ -186,11 +187,11 @@ impl Driver {
     pub(super) fn take_head_written(
         &mut self,
         name: HeadName,
-        state_bytes: u64,
+        size: HeadSize,
         environment: &mut dyn Environment,
     ) {
         let node = self.node();
-        self.heads.written(node, name, state_bytes);
+        self.heads.written(node, name, size);
         for other in self.others() {
             environment.send(other, NodeMessage::HeadDigest(name));
         }

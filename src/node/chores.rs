@@ -65,10 +65,10 @@ pub(super) fn run_head(common: &Common) {
         match written {
             Ok(head) => {
                 tracing::info!(
-                    index = %head.name.index, bytes = head.size_bytes,
+                    index = %head.name.index, bytes = head.size.file_bytes,
                     hash = head.name.short_hash(), "wrote a head"
                 );
-                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.state_bytes));
+                common.read_jobs.push(ReadJob::HeadWritten(head.name, head.size));
             }
             // A head from another node took the place of the state that this one was of.
             Err(HeadFileError::Store(StoreError::Replaced)) => {
@@ -102,7 +102,7 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
         if schedule.look(&undrained, Instant::now()) {
             common.store.freeze_for_drain();
         }
-        while common.store.put_in_order() {}
+        common.store.put_frozen_in_order();
         // No layer ends at 0; what is begun goes on, and there is other work.
         let drains = schedule.drains();
         let may_drain = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };

@@ -15,7 +15,7 @@ use super::catch_up::CatchUpState;
 use super::clock_entries::ClockEntries;
 use super::environment::{Applied, Environment, HeadJob, Input, ReadPurpose};
 use super::handover::{HandOver, HandOverState};
-use super::head_plan::HeadPlan;
+use super::head_plan::{HeadPlan, HeadSize};
 use super::message::{HeadName, NodeMessage};
 use super::proposals::Proposals;
 use super::refusal::Refusal;
@@ -44,7 +44,7 @@ pub struct Start {
     /// How far the store is.
     pub applied: Applied,
     /// Heads that are here, oldest first, with their sizes.
-    pub heads: Vec<(HeadName, u64)>,
+    pub heads: Vec<(HeadName, HeadSize)>,
     /// Bytes of log between heads.
     pub head_every_bytes: u64,
     /// Bytes in the log since the newest head.
@@ -289,8 +289,8 @@ impl Driver {
                 }
             }
             Input::Applied(applied) => self.take_applied(applied),
-            Input::HeadWritten { name, state_bytes } => {
-                self.take_head_written(name, state_bytes, environment);
+            Input::HeadWritten { name, size } => {
+                self.take_head_written(name, size, environment);
             }
             Input::HeadFailed(index) => self.heads.failed(index, now_us),
             Input::HeadChunkKept { name, kept_bytes, size_bytes } => {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::handover::HandOverOrder;
+use super::head_plan::HeadSize;
 use super::message::{HeadChunk, HeadName, NodeMessage};
 use super::refusal::Refusal;
 use super::status::Status;
@@ -129,8 +130,8 @@ pub enum Input {
     HeadWritten {
         /// Which.
         name: HeadName,
-        /// The size of the state in it.
-        state_bytes: u64,
+        /// How large it is.
+        size: HeadSize,
     },
     /// The head at this index will not be written here: there was no room for it, or the state that
     /// it was of is gone.
@@ -176,8 +177,8 @@ pub struct InstalledHead {
     pub members: Vec<Incarnation>,
     /// The log's clock then.
     pub stamp_ms: u64,
-    /// The size of the state in it.
-    pub state_bytes: u64,
+    /// How large it is.
+    pub size: HeadSize,
 }
 
 /// How far the store is.

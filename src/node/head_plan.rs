@@ -11,11 +11,23 @@ const AGAIN_AFTER_US: u64 = 60_000_000;
 /// and twice as long each time, so often.
 const AGAIN_DOUBLED_MAX: u32 = 6;
 
+/// A large state lets the log grow to so many times what is otherwise between two heads.
+const GROWN_MAX: u64 = 4;
+
+/// How large a head is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadSize {
+    /// Its file.
+    pub file_bytes: u64,
+    /// All rows in it, which the file has compressed.
+    pub state_bytes: u64,
+}
+
 /// The heads of this node, and what is known of the others'.
 #[derive(Debug)]
 pub(super) struct HeadPlan {
-    /// Written and checked, oldest first, with the size of the state; two are kept.
-    here: Vec<(HeadName, u64)>,
+    /// Written and checked, oldest first; two are kept.
+    here: Vec<(HeadName, HeadSize)>,
     every_bytes: u64,
     since_bytes: u64,
     /// Somebody asked for one.
@@ -32,7 +44,7 @@ pub(super) struct HeadPlan {
 }
 
 impl HeadPlan {
-    pub fn new(here: Vec<(HeadName, u64)>, every_bytes: u64, since_bytes: u64) -> HeadPlan {
+    pub fn new(here: Vec<(HeadName, HeadSize)>, every_bytes: u64, since_bytes: u64) -> HeadPlan {
         HeadPlan {
             here,
             every_bytes,
@@ -51,14 +63,16 @@ impl HeadPlan {
         self.since_bytes = self.since_bytes.saturating_add(bytes);
     }
 
-    /// A head should be proposed: enough was logged since the last one, and as much as the newest
-    /// head has state, so that the rows of heads are no more than those that were changed. Or the last
-    /// one failed a while ago: without one the log stays, and with it a full disk.
+    /// A head should be proposed: enough was logged since the last one. So that a large state is not
+    /// written over and over that is half of the newest head's file at least, and as much as there is
+    /// state, up to a bound, since the log has to be on the disk as well. Or the last one failed a while
+    /// ago: without one the log stays, and with it a full disk.
     pub fn due(&self, now_us: u64) -> bool {
-        let newest_bytes = self.here.last().map_or(0, |(_, state_bytes)| *state_bytes);
+        let newest = self.here.last().map_or(HeadSize::default(), |(_, size)| *size);
+        let of_state = newest.state_bytes.min(self.every_bytes.saturating_mul(GROWN_MAX));
         self.wanted
             || self.again_at_us.is_some_and(|at_us| at_us <= now_us)
-            || self.since_bytes >= self.every_bytes.max(newest_bytes)
+            || self.since_bytes >= self.every_bytes.max(of_state).max(newest.file_bytes / 2)
     }
 
     /// One is due now, whatever was logged, unless one that was asked for is still to come: each
@@ -102,13 +116,13 @@ impl HeadPlan {
         Some(self.here[older].0.index.next())
     }
 
-    pub fn written(&mut self, node: NodeId, name: HeadName, state_bytes: u64) {
+    pub fn written(&mut self, node: NodeId, name: HeadName, size: HeadSize) {
         self.since_bytes = 0;
         self.asked.take_if(|asked| *asked <= name.index);
         self.again_at_us = None;
         self.failures = 0;
         self.here.retain(|(here, _)| here.index != name.index);
-        self.here.push((name, state_bytes));
+        self.here.push((name, size));
         self.here.sort_by_key(|(here, _)| here.index);
         if self.here.len() > 2 {
             self.here.remove(0);
@@ -151,11 +165,11 @@ mod tests {
     #[test]
     fn the_log_goes_below_the_older_of_two_heads() {
         let mut plan = HeadPlan::new(Vec::new(), 100, 0);
-        plan.written(NodeId(0), name(10, 1), 5);
+        plan.written(NodeId(0), name(10, 1), HeadSize::default());
         assert_eq!(plan.log_needed_from(), None, "one head is not enough");
-        plan.written(NodeId(0), name(20, 2), 5);
+        plan.written(NodeId(0), name(20, 2), HeadSize::default());
         assert_eq!(plan.log_needed_from(), Some(Index(11)));
-        plan.written(NodeId(0), name(30, 3), 5);
+        plan.written(NodeId(0), name(30, 3), HeadSize::default());
         assert_eq!(plan.log_needed_from(), Some(Index(21)));
     }
 
@@ -169,12 +183,12 @@ mod tests {
             plan.want(true);
             assert!(!plan.due(0), "the first is not here yet");
         }
-        plan.written(NodeId(0), name(10, 1), 5);
+        plan.written(NodeId(0), name(10, 1), HeadSize::default());
         plan.failed(Index(19), 0);
         plan.want(true);
         assert!(!plan.due(0), "those were older ones");
 
-        plan.written(NodeId(0), name(20, 2), 5);
+        plan.written(NodeId(0), name(20, 2), HeadSize::default());
         assert!(!plan.due(0), "what was wanted meanwhile is not remembered");
         plan.want(true);
         assert!(plan.due(0));
@@ -203,7 +217,7 @@ mod tests {
             assert!(!plan.due(later_us - 1) && plan.due(later_us), "attempt {attempt}");
             now_us = later_us;
         }
-        plan.written(NodeId(0), name(20, 2), 5);
+        plan.written(NodeId(0), name(20, 2), HeadSize::default());
         assert!(!plan.due(u64::MAX), "there is one now");
         plan.proposed(Index(30));
         plan.failed(Index(30), 0);
@@ -218,19 +232,23 @@ mod tests {
         plan.proposed(Index(10));
         plan.logged(100);
         assert!(plan.due(0));
-        // It takes as much as there is state.
-        plan.written(NodeId(0), name(10, 1), 300);
-        plan.logged(299);
-        assert!(!plan.due(0));
-        plan.logged(1);
-        assert!(plan.due(0));
+        // Of a large state it takes more,
+        for (state_bytes, file_bytes, enough) in
+            [(50, 50, 100), (300, 100, 300), (1000, 100, 400), (9000, 1000, 500)]
+        {
+            plan.written(NodeId(0), name(10, 1), HeadSize { file_bytes, state_bytes });
+            plan.logged(enough - 1);
+            assert!(!plan.due(0), "{state_bytes}");
+            plan.logged(1);
+            assert!(plan.due(0), "{state_bytes}");
+        }
     }
 
     #[test]
     fn different_hashes_at_one_index_are_reported() {
         let mut plan = HeadPlan::new(Vec::new(), 100, 0);
         plan.compare(NodeId(1), name(10, 1));
-        plan.written(NodeId(0), name(10, 1), 5);
+        plan.written(NodeId(0), name(10, 1), HeadSize::default());
         assert_eq!(plan.mismatch(), None);
         plan.compare(NodeId(2), name(10, 2));
         assert_eq!(plan.mismatch(), Some((Index(10), NodeId(2))));

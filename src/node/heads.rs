@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::applier::{Frozen, members};
+use super::head_plan::HeadSize;
 use super::message::{HeadChunk, HeadName};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::head::{HeadBallot, HeadError, HeadMeta, HeadReader, HeadWriter, ReadAt};
@@ -90,10 +91,8 @@ pub struct HeadInfo {
     pub members: Vec<Incarnation>,
     /// The log's clock then.
     pub stamp_ms: u64,
-    /// Of the file.
-    pub size_bytes: u64,
-    /// Of all rows in it, which the file has compressed.
-    pub state_bytes: u64,
+    /// Of file and state.
+    pub size: HeadSize,
 }
 
 /// All heads of one node. Clones share them; usable from several threads.
@@ -185,7 +184,7 @@ impl HeadDirectory {
 
     /// Bytes of all heads.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.heads.lock().iter().map(|head| head.size_bytes).sum()
+        self.heads.lock().iter().map(|head| head.size.file_bytes).sum()
     }
 
     /// Writes a head, reads it back and checks it, and only then gives it its name. `pace` is
@@ -282,20 +281,22 @@ impl HeadDirectory {
             let heads = self.heads.lock();
             let known = heads.iter().find(|head| Some(head.name) == partial);
             match (known, heads.last()) {
-                (Some(head), _) if offset_bytes < head.size_bytes => (head.clone(), offset_bytes),
+                (Some(head), _) if offset_bytes < head.size.file_bytes => {
+                    (head.clone(), offset_bytes)
+                }
                 (_, Some(newest)) => (newest.clone(), 0),
                 (_, None) => return Ok(None),
             }
         };
         let path = self.path(head.name.index);
         let file = self.disk.open(&path, Open::Read).map_err(io_at(&path))?;
-        let rest = (head.size_bytes - offset_bytes) as usize;
+        let rest = (head.size.file_bytes - offset_bytes) as usize;
         let mut bytes = vec![0; rest.min(CHUNK_BYTES)];
         let read = file.read_at(&mut bytes, offset_bytes).map_err(io_at(&path))?;
         bytes.truncate(read);
         Ok(Some(HeadChunk {
             name: head.name,
-            size_bytes: head.size_bytes,
+            size_bytes: head.size.file_bytes,
             offset_bytes,
             bytes: bytes.into(),
         }))
@@ -405,8 +406,10 @@ impl HeadDirectory {
             },
             members: meta.members.iter().copied().map(Incarnation).collect(),
             stamp_ms: meta.stamp_ms,
-            size_bytes: file.length().map_err(io_at(path))?,
-            state_bytes: footer.bytes,
+            size: HeadSize {
+                file_bytes: file.length().map_err(io_at(path))?,
+                state_bytes: footer.bytes,
+            },
         })
     }
 
@@ -481,7 +484,7 @@ impl From<&HeadInfo> for super::environment::InstalledHead {
             position: head.position,
             members: head.members.clone(),
             stamp_ms: head.stamp_ms,
-            state_bytes: head.state_bytes,
+            size: head.size,
         }
     }
 }

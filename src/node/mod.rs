@@ -35,6 +35,7 @@ pub use driver::{Driver, Start};
 pub use environment::{Environment, Input, Outcome, Submission};
 pub use handle::Handle;
 pub use handover::{HandOverOrder, HandOverState};
+pub use head_plan::HeadSize;
 pub use inbox::Inbox;
 pub use message::{HeadChunk, HeadName, NodeMessage};
 pub use proposals::answer_within_us;

@@ -161,7 +161,7 @@ pub fn open(
             runs: found.ballots,
         },
         applied,
-        heads: heads.list().iter().map(|head| (head.name, head.state_bytes)).collect(),
+        heads: heads.list().iter().map(|head| (head.name, head.size)).collect(),
         head_every_bytes: settings.head_every_bytes,
         log_bytes_since_head: match &newest {
             Some(head) if head.position.index >= found.base.index => {

@@ -30,6 +30,7 @@ use super::disk_watch::DiskWatch;
 use super::driver::Driver;
 use super::environment::{Input, ReadPurpose};
 use super::handle::Handle;
+use super::head_plan::HeadSize;
 use super::heads::HeadDirectory;
 use super::inbox::Inbox;
 use super::mailbox::Mailbox;
@@ -101,7 +102,7 @@ pub(super) enum ReadJob {
     Log(ReadPurpose),
     Serve { to: NodeId, partial: Option<HeadName>, offset_bytes: u64 },
     Keep(super::message::HeadChunk),
-    HeadWritten(HeadName, u64),
+    HeadWritten(HeadName, HeadSize),
 }
 
 /// How the driver ended.
@@ -400,8 +401,8 @@ fn read(
             let (name, size_bytes) = (chunk.name, chunk.size_bytes);
             common.inbox.push(Input::HeadChunkKept { name, kept_bytes, size_bytes });
         }
-        ReadJob::HeadWritten(name, state_bytes) => {
-            common.inbox.push(Input::HeadWritten { name, state_bytes });
+        ReadJob::HeadWritten(name, size) => {
+            common.inbox.push(Input::HeadWritten { name, size });
         }
     }
     Ok(())

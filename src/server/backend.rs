@@ -7,7 +7,8 @@ use super::handover::{HandOver, HandOverRefused};
 use crate::config::Allowed;
 use crate::store::{Rows, StoreError};
 
-/// The node as its sessions see it. All calls but [`Backend::with_rows_for_long`] return at once.
+/// The node as its sessions see it. All calls but [`Backend::with_rows_for_long`]
+/// and [`Backend::put_in_order`] return at once.
 pub trait Backend: Send + Sync {
     /// Calls `read` once with a view of the applied state, in which every entry is there as a whole
     /// or not at all. Returns the index of the last entry in it.
@@ -16,6 +17,10 @@ pub trait Backend: Send + Sync {
     /// The same for long: the view holds nothing up while it is read. Refused when too many wait for
     /// that already.
     fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal>;
+
+    /// Puts the rows in order that [`Backend::with_rows`] has refused to scan with
+    /// [`StoreError::WouldWait`]. May take a while, and holds up only who waits for it.
+    fn put_in_order(&self);
 
     /// Whether this node is master, its lease holds at this moment, and a view at `view_index` is
     /// of this mastership: one taken earlier may lack what another master acknowledged meanwhile.

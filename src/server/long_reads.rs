@@ -42,7 +42,7 @@ impl LongReads {
 }
 
 /// The other connections of this thread go on elsewhere.
-fn beside_the_others<T>(read: impl FnOnce() -> T) -> T {
+pub(super) fn beside_the_others<T>(read: impl FnOnce() -> T) -> T {
     let alone = Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
     // Connections leave such a thread before they read long (`server/residence.rs`), so it is a test's.

@@ -11,7 +11,7 @@ use super::answers::Answers;
 use super::backend::{Backend, NodeInfo, NodeRole, PeerInfo, Submission, Synced};
 use super::handover::{HandOver, HandOverRefused, Target};
 use super::info::host_and_port;
-use super::long_reads::LongReads;
+use super::long_reads::{LongReads, beside_the_others};
 use super::masters::{Masters, Switch};
 use super::places::Place;
 use super::refusal::Refusal;
@@ -244,6 +244,10 @@ impl Backend for NodeBackend {
             read(&view);
             Ok(view.applied())
         })
+    }
+
+    fn put_in_order(&self) {
+        beside_the_others(|| self.handle.store().put_in_order());
     }
 
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {

@@ -27,9 +27,6 @@ const COPIED_BYTES_MAX: usize = 512;
 /// What the processor's caches take at once.
 const LINE_BYTES: usize = 64;
 
-/// So many rows are put in order in less than a millisecond.
-const ORDERED_AT_ONCE: usize = 4096;
-
 /// How many tables a layer's rows are spread over.
 const PARTS: usize = 256;
 
@@ -203,10 +200,11 @@ impl Changes {
         self.order.get().is_some()
     }
 
-    /// Asks for the order; whether it is there, or soon will be.
-    pub fn ask_for_order(&self) -> bool {
+    /// How many rows had to be put in order for a scan. That is to come, so what comes after them had
+    /// better be in order from the start.
+    pub fn ask_for_order(&self) -> usize {
         self.asked.store(true, Ordering::Relaxed);
-        self.order.get().is_some() || self.len() <= ORDERED_AT_ONCE
+        if self.is_in_order() { 0 } else { self.len() }
     }
 
     /// Whether somebody has asked for the order.
@@ -460,17 +458,4 @@ fn rows_are_put_in_order_when_somebody_asks() {
         assert_eq!(all.range(b"0010", Some(b"0012")).count(), 2);
         assert_eq!(all.iter().next_back().map(|(row, _)| &row[..]), Some(&b"4999"[..]));
     }
-}
-
-#[test]
-fn only_few_rows_are_put_in_order_while_others_wait() {
-    let mut all = Changes::default();
-    for n in 0..=ORDERED_AT_ONCE {
-        assert!(all.ask_for_order() && !all.is_in_order(), "{n}");
-        all.insert(Changed::new(Bytes::from(n.to_string()), None));
-    }
-    assert!(!all.ask_for_order());
-    all.put_in_order();
-    assert!(all.ask_for_order());
-    assert!(Changes::in_order().ask_for_order());
 }

@@ -38,10 +38,11 @@ struct Files {
     database: Database,
 }
 
-/// Threads that flush and compact. Beside one that only flushes there must be more than compactions
-/// that go on at once: as long as there are not, that one turns without end, with a processor to
-/// itself (the default, a thread per processor, did on two). A single thread may wait for itself.
-const WORKERS: usize = 4;
+/// Threads that flush and compact. One of them only flushes, and as long as all others compact it turns
+/// without end, with a processor to itself: with as many threads as processors, if those are two, it did
+/// so during each compaction. There are hardly ever so many compactions at once. A single thread may
+/// wait for itself.
+const WORKERS: usize = 6;
 
 impl FjallEngine {
     /// Files it may keep open, beside clients and peers.

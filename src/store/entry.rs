@@ -207,7 +207,13 @@ impl Rows for EntryRows {
         if !self.may_wait {
             return Err(StoreError::WouldWait);
         }
-        let layers = self.layers()?;
+        let mut layers = self.layers()?;
+        if !layers.ask_for_order() {
+            // Not within another scan: what that has found in order is so still.
+            drop(layers);
+            self.shared.put_in_order();
+            layers = self.layers()?;
+        }
         if !layers.ready {
             return Err(StoreError::Replaced);
         }

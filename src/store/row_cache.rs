@@ -31,10 +31,13 @@ const SHORT_BYTES: usize = 30;
 const USES_MAX: u8 = 3;
 /// The hand passes so many rows at most for one that is to come.
 const PASSED_MAX: usize = 64;
-/// Parts have their own locks, and tables that grow one by one,
-const PARTS_MAX: usize = 64;
-/// and at least so much memory.
-const PART_BYTES_MIN: usize = 1 << 20;
+/// Parts have their own locks and their own tables. What a table holds moves when it grows, while all
+/// others wait, so there are as many as are needed to keep each below twice this.
+const PART_BYTES: usize = 2 << 20;
+/// A table that has room for so many times the rows in it gives it back.
+const ROOM_MAX: usize = 4;
+/// No table has less room.
+const ROOM_MIN: usize = 256;
 
 /// A row.
 enum Row {
@@ -121,6 +124,11 @@ impl Part {
             let found = self.index.find_mut(moved.hash, at(last));
             *found.expect("a row is in the index") = place as u32;
         }
+        let rows = self.slots.len().max(ROOM_MIN);
+        if self.slots.capacity() / ROOM_MAX > rows {
+            self.slots.shrink_to(rows * 2);
+            self.index.shrink_to(rows * 2, |at| self.slots[*at as usize].hash);
+        }
     }
 
     fn add(&mut self, slot: Slot) {
@@ -160,10 +168,7 @@ impl RowCache {
     /// One that takes so much memory.
     pub fn new(bytes_max: u64) -> RowCache {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let mut parts = PARTS_MAX;
-        while parts > 1 && bytes_max / parts < PART_BYTES_MIN {
-            parts /= 2;
-        }
+        let parts = 1 << (bytes_max / PART_BYTES).max(1).ilog2();
         let part_bytes_max = bytes_max / parts;
         let parts = std::iter::repeat_with(RwLock::default).take(parts).collect();
         RowCache { parts, part_bytes_max }

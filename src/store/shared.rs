@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::changes::{Sought, hash_of};
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
-use super::layers::{FrozenLayer, Layers};
+use super::layers::Layers;
 use super::local_rows::{DRAINING, MARKER, index_of};
 use super::row_cache::RowCache;
 use super::rows::{RowList, StoreError};
@@ -129,6 +129,16 @@ impl Shared {
             Some(value) => Ok(value),
             None => self.cached(sought).ok_or(StoreError::NotInMemory),
         }
+    }
+
+    /// Puts all rows in order, which may take a while; only who needs that order waits for it. The
+    /// caller has no lock of `layers`.
+    pub fn put_in_order(&self) {
+        let frozen = {
+            let mut layers = self.layers.write();
+            if layers.ready { layers.freeze_out_of_order() } else { Vec::new() }
+        };
+        frozen.iter().for_each(|layer| layer.put_in_order());
     }
 
     /// Brings rows into the processor's caches, see [`Layers::touch`].
@@ -340,17 +350,15 @@ impl Store {
         self.layers_bytes() as f64 / self.shared.options.layer_bytes.max(1) as f64
     }
 
-    /// Puts one frozen layer in order that is not; whether there was one.
-    pub fn put_in_order(&self) -> bool {
-        let layers = self.shared.layers.read();
-        let waits = |layer: &&Arc<FrozenLayer>| {
-            layer.changes.in_memory().is_some_and(|changes| !changes.is_in_order())
-        };
-        let layer = layers.frozen.iter().find(waits).cloned();
-        drop(layers);
-        // Nobody waits for it meanwhile but who needs it.
-        let changes = layer.as_ref().and_then(|layer| layer.changes.in_memory());
-        changes.inspect(|changes| changes.put_in_order()).is_some()
+    /// Puts all rows in order, which may take a while; only who needs that order waits for it.
+    pub fn put_in_order(&self) {
+        self.shared.put_in_order();
+    }
+
+    /// The same for the rows of frozen layers.
+    pub fn put_frozen_in_order(&self) {
+        let frozen = self.shared.layers.read().frozen.clone();
+        frozen.iter().for_each(|layer| layer.put_in_order());
     }
 
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the

@@ -29,6 +29,9 @@ fn reads_in_a_row_share_a_view() {
     let (replies, views) = pipe(&mut client, &["GET a"; 100]);
     assert_eq!(replies, vec![Reply::bulk("1"); 100]);
     assert!((3..10).contains(&views), "{views}");
+    let long = format!("EXISTS {}", "x".repeat(2000));
+    let (_, views) = pipe(&mut client, &["GET a", "GET b", &long, "GET a", "GET b"]);
+    assert_eq!(views, 3, "nor has a long key");
     let (_, views) = pipe(&mut client, &["GET a", "EXISTS a a a a", "KEYS *", "GET a", "SCAN 0"]);
     assert_eq!(views, 5, "what is not short has its own");
 }

@@ -132,6 +132,10 @@ impl Backend for Turn<'_> {
         }
     }
 
+    fn put_in_order(&self) {
+        self.node.put_in_order();
+    }
+
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {
         self.node.lease(view_index)
     }

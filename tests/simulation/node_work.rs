@@ -337,10 +337,10 @@ impl World {
         match work {
             HeadWork::Write(frozen) => match process.heads.write(&frozen, |_| Ok(())) {
                 Ok(info) => {
-                    self.note(node, "head written", (info.name.index.0, info.size_bytes));
-                    let state_bytes = info.state_bytes;
+                    self.note(node, "head written", (info.name.index.0, info.size.file_bytes));
+                    let size = info.size;
                     self.machines[node].headless = false;
-                    self.input(node, Input::HeadWritten { name: info.name, state_bytes });
+                    self.input(node, Input::HeadWritten { name: info.name, size });
                 }
                 Err(HeadFileError::Store(StoreError::Replaced)) => {
                     self.input(node, Input::HeadFailed(frozen.entry.index));

@@ -18,8 +18,10 @@ use crate::store::{Rows, StoreError};
 const READS_MAX: usize = 32;
 /// What waits here is no more than this, and one reply.
 const BYTES_MAX: usize = 64 << 10;
-/// The most arguments of such a read, its name included.
+/// The most arguments of such a read, its name included,
 const ARGUMENTS_MAX: usize = 4;
+/// and the most bytes of them.
+const ARGUMENT_BYTES_MAX: usize = 1 << 10;
 
 /// What one request answers.
 pub(super) struct Answer {
@@ -34,12 +36,17 @@ pub(super) struct Ahead {
     answers: VecDeque<Answer>,
     /// Of the request at hand.
     at_hand: Option<Answer>,
+    /// So many requests are to be read alone: of a run that ended too early.
+    alone: usize,
 }
 
 impl Ahead {
     /// The next request is at hand.
     pub fn next(&mut self) {
         self.at_hand = self.answers.pop_front();
+        if self.at_hand.is_none() {
+            self.alone = self.alone.saturating_sub(1);
+        }
     }
 
     /// The answer of the request at hand, if it was read ahead.
@@ -51,6 +58,12 @@ impl Ahead {
     pub fn clear(&mut self) {
         self.answers.clear();
         self.at_hand = None;
+        self.alone = 0;
+    }
+
+    /// Whether the request at hand begins a run, if it may.
+    pub fn may_begin(&self) -> bool {
+        self.alone == 0
     }
 
     /// Reads ahead what is behind the request at hand, which `view` has just answered. Stops before
@@ -62,7 +75,11 @@ impl Ahead {
         for (read, args, _) in run.0.iter().skip(1) {
             let reply = match read(view, args) {
                 Ok(reply) => reply,
-                Err(StoreError::NotInMemory | StoreError::WouldWait) => break,
+                Err(StoreError::NotInMemory | StoreError::WouldWait) => {
+                    // Most likely so are the others, and their rows were touched already.
+                    self.alone = run.0.len() - 1 - self.answers.len();
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             if view.met_due() || view.exceeded().is_some() {
@@ -119,7 +136,10 @@ impl<'a> Run<'a> {
 
 /// Whether this looks at a few keys, at no more of each than it answers, and is well formed.
 fn is_short(spec: &Spec, args: &[Bytes]) -> bool {
-    args.len() <= ARGUMENTS_MAX && spec.flags.contains(&"fast") && spec.check_arity(args).is_ok()
+    args.len() <= ARGUMENTS_MAX
+        && args.iter().map(Bytes::len).sum::<usize>() <= ARGUMENT_BYTES_MAX
+        && spec.flags.contains(&"fast")
+        && spec.check_arity(args).is_ok()
 }
 
 fn bytes_of(reply: &Reply) -> usize {

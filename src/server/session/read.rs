@@ -106,7 +106,10 @@ impl Session {
         let (db, seed, signals) = (self.db, self.random.u64(..), self.signals.clone());
         let mut looked_up = (0, 0);
         let mut ahead = std::mem::take(&mut self.ahead);
-        let alone = requests.len() == 1 || self.account.is_exact();
+        let alone = requests.len() == 1
+            || !ahead.may_begin()
+            || self.account.is_exact()
+            || self.retry.is_some();
         let run = (!alone).then(|| Run::of(requests)).filter(|run| !run.is_empty());
         let result = self.view(backend, &mut |rows, now_ms, allowance| {
             let view = View::open(rows, db, now_ms, seed)?.until(&signals.killed);
@@ -122,9 +125,10 @@ impl Session {
             }
             Ok((reply, met))
         });
-        if result.is_ok() {
-            self.count_looked_up(looked_up);
-            self.ahead = ahead;
+        self.ahead = ahead;
+        match &result {
+            Ok(_) => self.count_looked_up(looked_up),
+            Err(_) => self.ahead.clear(),
         }
         match result {
             Ok(reply) if is_scan => {
@@ -162,11 +166,18 @@ impl Session {
             }
         }
         let mut result = None;
-        let viewed = backend.with_rows(&mut |rows| {
-            rows.refuse_to_put_in_order();
-            result = Some(read(rows, now_ms, BRIEF));
-        });
-        let mut view_index = viewed.map_err(NoResult::Refused)?;
+        let mut briefly = |result: &mut Option<_>| {
+            let viewed = backend.with_rows(&mut |rows| {
+                rows.refuse_to_put_in_order();
+                *result = Some(read(rows, now_ms, BRIEF));
+            });
+            viewed.map_err(NoResult::Refused)
+        };
+        let mut view_index = briefly(&mut result)?;
+        if matches!(result, Some(Err(StoreError::WouldWait))) {
+            backend.put_in_order();
+            view_index = briefly(&mut result)?;
+        }
         let is_too_much = |result: &Option<Result<(T, Met), StoreError>>| {
             matches!(
                 result,

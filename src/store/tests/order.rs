@@ -35,20 +35,49 @@ fn a_brief_scan_of_many_rows_without_order_is_refused_and_the_next_layer_has_it(
     // It was asked for, so the next ones are put where they belong.
     put(&store, 2, 100..10_000);
     assert_eq!(brief(&store).expect("in order").len(), 10_000);
-    // A layer that nobody scans.
-    store.freeze_for_drain();
-    put(&store, 3, 10_000..10_001);
-    store.freeze_for_drain();
-    put(&store, 4, 10_001..30_000);
+    // So it is for a while; then come layers that nobody scans.
+    let mut index = 3;
+    for _ in 0..70 {
+        store.freeze_for_drain();
+        put(&store, index, 0..1);
+        index += 1;
+    }
+    put(&store, index, 10_000..30_000);
     assert!(matches!(brief(&store), Err(StoreError::WouldWait)));
-    // For long, or where nothing else will do, it is put in order.
-    let view = store.freeze();
-    put(&store, 5, 30_000..50_000);
-    let long = scan(&view).expect("scans");
-    assert!(long.len() == 30_000 && long.is_sorted());
-    // After the refusal the layer that followed has its order from the start.
-    assert_eq!(brief(&store).expect("in order").len(), 50_000);
-    assert_eq!(scan(&store.read()).expect("scans").len(), 50_000);
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)), "it was only asked for");
+    let frozen = store.frozen_layers();
+    for _ in 0..3 {
+        store.put_in_order();
+        assert_eq!(brief(&store).expect("in order").len(), 30_000);
+    }
+    assert_eq!(store.frozen_layers(), frozen + 1, "frozen once");
+    put(&store, index + 1, 30_000..50_000);
+    let all = brief(&store).expect("in order from the start");
+    assert!(all.len() == 50_000 && all.is_sorted());
+}
+
+#[test]
+fn an_entry_scans_what_was_in_no_order() {
+    let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    put(&store, 1, 0..10_000);
+    store.freeze_for_drain();
+    put(&store, 2, 10_000..20_000);
+    let mut entry = store.entry();
+    entry.put(row(1, "first"), Bytes::new());
+    let found = scan(&entry).expect("scans");
+    assert!(found.len() == 20_001 && found.is_sorted());
+    let found = std::cell::RefCell::new(Vec::new());
+    // A scan within a scan.
+    entry
+        .scan(&[], None, false, &mut |_, _| {
+            *found.borrow_mut() = scan(&entry).expect("scans");
+            false
+        })
+        .expect("scans");
+    assert_eq!(found.borrow().len(), 20_001);
+    entry.commit(3);
+    assert_eq!(brief(&store).expect("in order").len(), 20_001);
 }
 
 #[test]
@@ -56,10 +85,22 @@ fn frozen_layers_are_put_in_order_beside() {
     let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
     let (store, _) = Remains::default().open_with(options, "boot 1");
     put(&store, 1, 0..10_000);
-    assert!(!store.put_in_order(), "it still grows");
+    store.put_frozen_in_order();
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)), "it still grows");
     store.freeze_for_drain();
     assert!(matches!(brief(&store), Err(StoreError::WouldWait)));
-    assert!(store.put_in_order());
-    assert!(!store.put_in_order());
+    store.put_frozen_in_order();
     assert_eq!(brief(&store).expect("in order").len(), 10_000);
+}
+
+#[test]
+fn few_rows_of_many_bytes_are_many() {
+    let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    let mut entry = store.entry();
+    for name in 0..100 {
+        entry.put(row(1, &format!("{name:060000}")), Bytes::new());
+    }
+    entry.commit(1);
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)));
 }

@@ -64,6 +64,8 @@ impl Backend for OneNode {
         self.with_rows(read)
     }
 
+    fn put_in_order(&self) {}
+
     fn lease(&self, _view_index: u64) -> Result<(), Refusal> {
         self.0.lock().lease.clone().map_or(Ok(()), Err)
     }
