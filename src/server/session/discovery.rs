@@ -95,7 +95,7 @@ impl Session {
                 })
             });
             found = scanned.map(|()| (count, keys));
-            // The other one: a longer look at the view that all others wait for.
+            // `WouldWait`: to put the rows in order here would hold up all others.
             matches!(found, Err(ReadError::Exceeded(_) | ReadError::Store(StoreError::WouldWait)))
         };
         let mut exceeded = false;
