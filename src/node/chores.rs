@@ -1,19 +1,20 @@
 //! What a node does beside its updates, each on a thread of its own: writing heads, draining layers to
 //! the engine, preparing log segments and watching the disk.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::disk_watch::Room;
+use super::disk_watch::{Room, has_room_to_drain};
 use super::drain_schedule::{DrainSchedule, Undrained};
 use super::environment::Input;
 use super::heads::HeadFileError;
 use super::runtime::{Common, ReadJob, timed};
 use crate::disk::Disk;
 use crate::paxos::Index;
-use crate::store::StoreError;
+use crate::store::{DrainProgress, StoreError};
 use crate::transaction_log::{LogError, Reader, SegmentPreparer};
 
 /// How long housekeeping and draining rest when there is nothing to do; so often free space is looked
@@ -35,6 +36,25 @@ const HEAD_REST: Duration = Duration::from_millis(1);
 /// and so many times as long as the piece took while updates come. Less as layers fill memory, since
 /// none is drained before the head is written.
 const HEAD_RESTS_AMID_UPDATES: f64 = 4.0;
+
+/// Where the node's files are, and how much is to stay free there.
+#[derive(Clone)]
+pub(super) struct DiskPlace {
+    pub disk: Arc<dyn Disk>,
+    pub directory: PathBuf,
+    pub reserve_bytes: u64,
+}
+
+impl DiskPlace {
+    /// How much is free.
+    ///
+    /// # Errors
+    /// In words: the disk does not say.
+    fn free_bytes(&self) -> Result<u64, String> {
+        let free_bytes = self.disk.bytes_free(&self.directory);
+        free_bytes.map_err(|error| format!("{}: {error}", self.directory.display()))
+    }
+}
 
 pub(super) fn run_head(common: &Common) {
     let mut waiting = Vec::new();
@@ -85,7 +105,8 @@ pub(super) fn run_head(common: &Common) {
     }
 }
 
-pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
+pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, place: &DiskPlace, common: &Common) {
+    let mut waits_for_room = false;
     let mut synced_at = Instant::now();
     let mut applied = common.store.applied();
     let mut schedule = DrainSchedule::new(applied, head_every_bytes, Instant::now());
@@ -102,12 +123,37 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
         if schedule.look(&undrained, Instant::now()) {
             common.store.freeze_for_drain();
         }
-        common.store.put_frozen_in_order();
+        let free_bytes = match place.free_bytes() {
+            Ok(free_bytes) => free_bytes,
+            Err(error) => return (common.fatal)(&error),
+        };
+        let step_bytes = common.store.drain_step_bytes() as u64;
+        let waited = waits_for_room;
+        waits_for_room = !has_room_to_drain(free_bytes, place.reserve_bytes, step_bytes);
+        if waits_for_room {
+            if !waited {
+                tracing::warn!(free_bytes, step_bytes, "no room to drain: rows stay in memory");
+            }
+            thread::sleep(REST);
+            continue;
+        }
         // No layer ends at 0; what is begun goes on, and there is other work.
         let drains = schedule.drains();
         let may_drain = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };
+        // What fills memory has to go, whoever waits meanwhile.
+        let haste = || {
+            let log = undrained.log_bytes as f64 / HASTY_LOG_BYTES;
+            common.store.haste().max(log.min(1.0))
+        };
+        let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
+        let rest = |took: Duration| {
+            let rest = took.mul_f64(rests * (1.0 - haste()));
+            if !rest.is_zero() && !common.stopping.load(Ordering::SeqCst) {
+                thread::sleep(rest.min(REST_MAX));
+            }
+        };
         let began = Instant::now();
-        let drained = timed("a step of draining", || common.store.drain_step(&may_drain));
+        let drained = common.store.drain_step_resting(&may_drain, &rest);
         let took = began.elapsed();
         let result = drained.and_then(|progress| {
             if synced_at.elapsed() >= ENGINE_SYNC_EVERY {
@@ -122,30 +168,19 @@ pub(super) fn run_drain(log: &Reader, head_every_bytes: u64, common: &Common) {
         match result {
             // While the engine takes a batch it answers no read, and one batch after the other would
             // leave the applier, whose scans ask for each row, hardly a chance.
-            Ok(progress) if progress.worked() => {
-                // What fills memory has to go, whoever waits meanwhile.
-                let haste = undrained.log_bytes as f64 / HASTY_LOG_BYTES;
-                let haste = common.store.haste().max(haste.min(1.0));
-                common.store.note_step(if haste < 1.0 { took.as_micros() as u64 } else { 0 });
-                let rests = if applied > before { DRAIN_RESTS_AMID_UPDATES } else { 1.0 };
-                let rest = took.mul_f64(rests * (1.0 - haste));
-                if !rest.is_zero() {
-                    thread::sleep(rest.min(REST_MAX));
-                }
+            Ok(DrainProgress::Worked) => {
+                common.store.note_step(if haste() < 1.0 { took.as_micros() as u64 } else { 0 });
+                rest(took);
             }
+            // Those of a layer's last step are within it, or it was short.
+            Ok(DrainProgress::Drained(_)) => {}
             Ok(_) => thread::sleep(REST),
             Err(error) => return (common.fatal)(&format!("the store failed: {error}")),
         }
     }
 }
 
-pub(super) fn run_housekeeping(
-    preparer: &SegmentPreparer,
-    disk: &dyn Disk,
-    directory: &Path,
-    reserve_bytes: u64,
-    common: &Common,
-) {
+pub(super) fn run_housekeeping(preparer: &SegmentPreparer, place: &DiskPlace, common: &Common) {
     while !common.stopping.load(Ordering::SeqCst) {
         let mut worked = false;
         let mut lacks_segment = false;
@@ -155,10 +190,11 @@ pub(super) fn run_housekeeping(
             Err(LogError::Full { .. }) => lacks_segment = true,
             Err(error) => return (common.fatal)(&format!("the transaction log failed: {error}")),
         }
-        let free_bytes = match disk.bytes_free(directory) {
+        let free_bytes = match place.free_bytes() {
             Ok(free_bytes) => free_bytes,
-            Err(error) => return (common.fatal)(&format!("{}: {error}", directory.display())),
+            Err(error) => return (common.fatal)(&error),
         };
+        let reserve_bytes = place.reserve_bytes;
         let undrained_bytes = common.store.layers_bytes() as u64;
         let room = Room { free_bytes, reserve_bytes, undrained_bytes, lacks_segment };
         if let Some(full) = common.disk_watch.look(room) {

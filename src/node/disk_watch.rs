@@ -2,7 +2,8 @@
 //!
 //! Layers that are not drained yet go to the engine whether updates are taken or not, so their bytes
 //! are kept free beside the reserve. A head may use up most of the reserve, since the log that it makes
-//! droppable gives more back; but not the layers' room.
+//! droppable gives more back; but not the layers' room. Others may fill the disk as well, such as nodes
+//! that share it: then what is in layers stays there, since an engine without room ends the node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// There is room again with one part in so many of the reserve more than what there has to be, so that
 /// a disk at its bound is not announced with each update.
 const ROOM_AGAIN_PART: u64 = 8;
-/// Heads leave one part in so many of the reserve.
-const HEADS_LEAVE_PART: u64 = 4;
+/// Heads leave one part in so many of the reserve, and draining does.
+const LEFT_PART: u64 = 4;
 
 /// What there is on a disk, and what there has to be.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl DiskWatch {
         let needed = undrained_bytes.saturating_add(reserve_bytes).saturating_add(margin);
         let now = lacks_segment || free_bytes < needed;
         self.nearly_full.store(now, Ordering::SeqCst);
-        let heads_leave = undrained_bytes.saturating_add(reserve_bytes / HEADS_LEAVE_PART);
+        let heads_leave = undrained_bytes.saturating_add(reserve_bytes / LEFT_PART);
         self.too_full_for_heads.store(free_bytes < heads_leave, Ordering::SeqCst);
         (now != before).then_some(now)
     }
@@ -49,6 +50,11 @@ impl DiskWatch {
     pub fn is_too_full_for_heads(&self) -> bool {
         self.too_full_for_heads.load(Ordering::SeqCst)
     }
+}
+
+/// Whether a step of draining that writes so much still leaves room for what else there is.
+pub(super) fn has_room_to_drain(free_bytes: u64, reserve_bytes: u64, step_bytes: u64) -> bool {
+    free_bytes >= step_bytes.saturating_add(reserve_bytes / LEFT_PART)
 }
 
 #[cfg(test)]
@@ -87,5 +93,11 @@ mod tests {
         assert!(!watch.is_too_full_for_heads());
         look(&watch, 119, false);
         assert!(watch.is_too_full_for_heads());
+    }
+
+    #[test]
+    fn draining_leaves_a_part_of_the_reserve() {
+        assert!(has_room_to_drain(27, 80, 7) && !has_room_to_drain(26, 80, 7));
+        assert!(!has_room_to_drain(1, u64::MAX, u64::MAX));
     }
 }

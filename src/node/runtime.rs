@@ -26,6 +26,8 @@ use tokio::sync::Notify;
 use super::applier::Frozen;
 use super::applying::Applying;
 use super::awake::{Awake, KeepAwake};
+use super::chores::{self, DiskPlace};
+use super::clock;
 use super::disk_watch::DiskWatch;
 use super::driver::Driver;
 use super::environment::{Input, ReadPurpose};
@@ -39,7 +41,6 @@ use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
 use super::world::World;
-use super::{chores, clock};
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, NodeId};
 use crate::store::Store;
@@ -192,17 +193,19 @@ impl Node {
         spawn("head", Box::new(move || chores::run_head(&shared)))?;
         let shared = common.clone();
         let head_every_bytes = start.head_every_bytes;
+        let Surroundings { directory, disk, disk_reserve_bytes: reserve_bytes, .. } = surroundings;
+        let place = DiskPlace { disk, directory, reserve_bytes };
+        let drained_place = place.clone();
         spawn(
             "drain",
-            Box::new(move || chores::run_drain(&drained_log, head_every_bytes, &shared)),
+            Box::new(move || {
+                chores::run_drain(&drained_log, head_every_bytes, &drained_place, &shared);
+            }),
         )?;
-        let (shared, disk, directory) = (common.clone(), surroundings.disk, surroundings.directory);
-        let reserve_bytes = surroundings.disk_reserve_bytes;
+        let shared = common.clone();
         spawn(
             "housekeeping",
-            Box::new(move || {
-                chores::run_housekeeping(&preparer, &*disk, &directory, reserve_bytes, &shared);
-            }),
+            Box::new(move || chores::run_housekeeping(&preparer, &place, &shared)),
         )?;
         let awake = Awake::start(surroundings.keep_awake)?;
         let kept_awake = Arc::new(awake.taken());

@@ -89,8 +89,7 @@ impl Changed {
 
     /// Touches the row and its value, as whoever looks for the row does.
     pub fn touch(&self) {
-        std::hint::black_box(self.row.first());
-        touch_value(self.value.as_deref().unwrap_or_default());
+        self.place().touch();
     }
 
     /// The same row with another value, if it has one.
@@ -101,29 +100,66 @@ impl Changed {
     fn sought(&self) -> Sought<'_> {
         Sought { row: &self.row, hash: self.hash }
     }
+
+    fn place(&self) -> ChangeRef<'_> {
+        ChangeRef { hash: self.hash, row: &self.row, value: self.value.as_ref() }
+    }
+}
+
+/// A row and what became of it, where they are. Compared by the row.
+#[derive(Clone, Copy)]
+pub(super) struct ChangeRef<'a> {
+    hash: u64,
+    /// The row.
+    pub row: &'a Bytes,
+    /// What became of it.
+    pub value: Option<&'a Bytes>,
+}
+
+impl<'a> ChangeRef<'a> {
+    /// Of a row whose hash is not known.
+    pub fn new(row: &'a Bytes, value: Option<&'a Bytes>) -> ChangeRef<'a> {
+        ChangeRef { hash: hash_of(row), row, value }
+    }
+
+    /// Its row, to look for.
+    pub fn sought(&self) -> Sought<'a> {
+        Sought { row: self.row, hash: self.hash }
+    }
+
+    /// Touches the row and its value.
+    pub fn touch(&self) {
+        touch_value(self.row);
+        touch_value(self.value.map(|value| &value[..]).unwrap_or_default());
+    }
 }
 
 /// How much of a row [`InOrder`] keeps: prefix and a common length of keys.
 const HEAD_BYTES: usize = 24;
 
+/// A row's beginning, big-endian, with zeros where the row is shorter; so of two that differ, the lesser
+/// belongs to the lesser row.
+type Head = [u64; HEAD_BYTES / 8];
+
+fn head_of(row: &[u8]) -> Head {
+    let mut bytes = [0; HEAD_BYTES];
+    let kept = row.len().min(HEAD_BYTES);
+    bytes[..kept].copy_from_slice(&row[..kept]);
+    let (words, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|at| u64::from_be_bytes(words[at]))
+}
+
 /// A row among others in order, which is that of its bytes. Its beginning is kept where it is
 /// compared, and most rows differ there: the rows themselves are all over the memory.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct InOrder {
-    /// Big-endian, with zeros where the row is shorter; so of two that differ, the lesser belongs to
-    /// the lesser row.
-    head: [u64; HEAD_BYTES / 8],
+    head: Head,
     row: Bytes,
 }
 
 impl InOrder {
     fn new(row: Bytes) -> InOrder {
-        let mut bytes = [0; HEAD_BYTES];
-        let kept = row.len().min(HEAD_BYTES);
-        bytes[..kept].copy_from_slice(&row[..kept]);
-        let (words, _) = bytes.as_chunks::<8>();
-        let head = std::array::from_fn(|at| u64::from_be_bytes(words[at]));
-        InOrder { head, row }
+        InOrder { head: head_of(&row), row }
     }
 }
 
@@ -263,6 +299,16 @@ impl Changes {
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
         range_of(|sought| self.get(sought), self.order(), first, end)
+    }
+
+    /// All rows, ascending, without an order for who comes after.
+    pub fn sorted(&self) -> Vec<ChangeRef<'_>> {
+        let all = self.table.parts.iter().flatten();
+        let mut all: Vec<_> = all.map(|changed| (head_of(&changed.row), changed)).collect();
+        all.sort_unstable_by(|(head, one), (other_head, other)| {
+            head.cmp(other_head).then_with(|| one.row.cmp(&other.row))
+        });
+        all.into_iter().map(|(_, changed)| changed.place()).collect()
     }
 
     /// All rows, ascending.
@@ -455,6 +501,8 @@ fn rows_are_put_in_order_when_somebody_asks() {
         // Once there, it is kept.
         assert!(all.is_in_order() && all.was_asked_for_order());
         assert!(all.keys().is_sorted() && all.keys().count() == 5000, "asked at {ask_at}");
+        let sorted = all.sorted().into_iter().map(|change| (change.row, change.value));
+        assert!(sorted.eq(all.iter().map(|(row, value)| (row, value.as_ref()))));
         assert_eq!(all.range(b"0010", Some(b"0012")).count(), 2);
         assert_eq!(all.iter().next_back().map(|(row, _)| &row[..]), Some(&b"4999"[..]));
     }

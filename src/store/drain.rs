@@ -7,14 +7,18 @@
 //!    marker and removes the draining row;
 //! 3. the engine is flushed, because until then a kill may take back any suffix of the batches;
 //! 4. the journal is removed, and the layers are dropped.
+//!
+//! Many rows go to an engine that has [`Ingest`] in one step instead, with the marker among them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::engine::{Change, Engine};
+use super::changes::{ChangeRef, Changes};
+use super::engine::{Change, Engine, Ingest};
 use super::journal::{self, Journal};
 use super::layers::{FrozenChanges, FrozenLayer};
 use super::local_rows::{
@@ -34,6 +38,12 @@ const BATCH_US_MAX: u64 = 8_000;
 const BATCH_US_MIN: u64 = 3_000;
 /// No batch is made smaller than this.
 const BATCH_ROWS_MIN: usize = 16;
+
+/// After so many ingested rows, about a millisecond, there may be a rest.
+const INGESTED_AT_ONCE: usize = 1024;
+
+/// So many of them are brought into the processor's caches beside each other.
+const FETCHED_AT_ONCE: usize = 32;
 
 /// So many drained rows go to the row cache under one lock, so that nobody who applies waits for it.
 const REMEMBERED_AT_ONCE: usize = 16;
@@ -94,6 +104,10 @@ impl Drainer {
     }
 }
 
+fn change_ref((row, value): &Change) -> ChangeRef<'_> {
+    ChangeRef::new(row, value.as_ref())
+}
+
 fn local_index(row: &'static [u8], index: u64) -> Change {
     (Bytes::from_static(row), Some(seal(row, &index.to_le_bytes())))
 }
@@ -136,6 +150,14 @@ impl Store {
         shared.batch_rows.store(rows, Ordering::Relaxed);
     }
 
+    /// What the next step may write, about.
+    pub fn drain_step_bytes(&self) -> usize {
+        match self.shared.engine.ingest() {
+            Some(_) => self.layers_bytes().min(TOGETHER_BYTES_MAX),
+            None => BATCH_BYTES_MAX,
+        }
+    }
+
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
     /// out of it, or a layer to a file when a view keeps it from draining. `log_durable` is the index up
     /// to which the node's own transaction log is on disk; no layer that ends past it is touched.
@@ -143,9 +165,19 @@ impl Store {
     /// The log may lose its end, and what comes in its place is in layers before it is in the log. So
     /// `log_durable` is asked after the layers were looked at, while none can be added.
     pub fn drain_step(&self, log_durable: &dyn Fn() -> u64) -> Result<DrainProgress, StoreError> {
+        self.drain_step_resting(log_durable, &|_| ())
+    }
+
+    /// The same for who leaves the processor to others now and then: `rest` is called within long steps,
+    /// with the time that has gone by since the last call of it.
+    pub fn drain_step_resting(
+        &self,
+        log_durable: &dyn Fn() -> u64,
+        rest: &dyn Fn(Duration),
+    ) -> Result<DrainProgress, StoreError> {
         let shared = &*self.shared;
         let mut drainer = shared.drainer.lock();
-        let progress = drainer.step(shared, log_durable);
+        let progress = drainer.step(shared, log_durable, rest);
         shared.distrust_damage(progress)
     }
 }
@@ -155,12 +187,13 @@ impl Drainer {
         &mut self,
         shared: &Shared,
         log_durable: &dyn Fn() -> u64,
+        rest: &dyn Fn(Duration),
     ) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
-            return if self.start_layers(shared, log_durable)? || spill(shared)? {
-                Ok(DrainProgress::Worked)
-            } else {
-                self.purge(shared)
+            return match self.start_layers(shared, log_durable, rest)? {
+                DrainProgress::Idle if spill(shared)? => Ok(DrainProgress::Worked),
+                DrainProgress::Idle => self.purge(shared),
+                started => Ok(started),
             };
         };
         if !current.apply_batch(shared)? {
@@ -169,26 +202,39 @@ impl Drainer {
         }
         shared.engine.flush()?;
         shared.journal.remove()?;
-        self.retired.extend(current.changes.iter().filter_map(|(row, _)| retired_space(row)));
-        // Freeing their rows takes long, so it is not done under the lock.
-        let mut layers = shared.layers.write();
-        let gone: Vec<_> = (0..current.layers).map_while(|_| layers.pop_oldest()).collect();
-        drop(layers);
-        drop(gone);
-        Ok(DrainProgress::Drained(current.end))
+        let rows = current.changes.iter().map(|(row, _)| row);
+        Ok(self.finish(shared, rows, current.layers, current.end))
     }
 
-    /// Journals the oldest layers that may be drained, together: a row that is in several of them goes
-    /// to the engine once.
+    /// The engine has the oldest layers.
+    fn finish<'a>(
+        &mut self,
+        shared: &Shared,
+        rows: impl Iterator<Item = &'a Bytes>,
+        count: usize,
+        end: u64,
+    ) -> DrainProgress {
+        self.retired.extend(rows.filter_map(|row| retired_space(row)));
+        // Freeing their rows takes long, so it is not done under the lock.
+        let mut layers = shared.layers.write();
+        let gone: Vec<_> = (0..count).map_while(|_| layers.pop_oldest()).collect();
+        drop(layers);
+        drop(gone);
+        DrainProgress::Drained(end)
+    }
+
+    /// Takes the oldest layers that may be drained, together: a row that is in several of them goes to
+    /// the engine once. Many rows go there at once; others are journaled.
     fn start_layers(
         &mut self,
         shared: &Shared,
         log_durable: &dyn Fn() -> u64,
-    ) -> Result<bool, StoreError> {
+        rest: &dyn Fn(Duration),
+    ) -> Result<DrainProgress, StoreError> {
         let (layers, from) = {
             let layers = shared.layers.read();
             if !layers.ready {
-                return Ok(false);
+                return Ok(DrainProgress::Idle);
             }
             let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
             let log_durable = log_durable();
@@ -200,16 +246,27 @@ impl Drainer {
             });
             (together.cloned().collect::<Vec<_>>(), layers.drained)
         };
-        let Some(end) = layers.last().map(|layer| layer.end) else { return Ok(false) };
+        let Some(end) = layers.last().map(|layer| layer.end) else {
+            return Ok(DrainProgress::Idle);
+        };
         assert!(from < end, "layers from {from} to {end}");
-        let mut changes = Vec::new();
-        for layer in &layers {
-            let newer = layer.layer().scan(&[], None, false).collect::<Result<Vec<_>, _>>()?;
-            changes = if changes.is_empty() { newer } else { merged(changes, newer) };
+        let spilled: Vec<_> =
+            layers.iter().map(|layer| layer.read_spilled()).collect::<Result<_, _>>()?;
+        let sorted = layers.iter().zip(&spilled).map(|(layer, spilled)| match spilled {
+            Some(changes) => changes.iter().map(change_ref).collect(),
+            None => layer.changes.in_memory().map(Changes::sorted).unwrap_or_default(),
+        });
+        let changes: Vec<ChangeRef> = sorted.reduce(merged).unwrap_or_default();
+        if let Some(engine) = who_ingests(shared, &changes) {
+            ingest(shared, engine, &changes, end, rest)?;
+            let rows = changes.iter().map(|change| change.row);
+            return Ok(self.finish(shared, rows, layers.len(), end));
         }
+        let owned = |change: ChangeRef| (change.row.clone(), change.value.cloned());
+        let changes: Vec<Change> = changes.into_iter().map(owned).collect();
         shared.journal.write(&journal::encode(from, end, &changes))?;
         self.current = Some(Draining { changes, layers: layers.len(), end, done: 0 });
-        Ok(true)
+        Ok(DrainProgress::Worked)
     }
 
     /// Removes some rows of a retired space from the engine. Safe beside living views: what the
@@ -248,26 +305,71 @@ impl Draining {
             batch.push(local_index(DRAINING, self.end));
         }
         shared.engine.apply(&batch)?;
-        // These rows are as hot as they were. Until the layer is gone it hides what the cache says
-        // of them; a newer layer goes on doing so.
         for rows in self.changes[self.done..done].chunks(REMEMBERED_AT_ONCE) {
-            let _layers = shared.layers.read();
-            for (row, value) in rows {
-                shared.remember(row, value.as_ref());
-            }
+            remember(shared, &rows.iter().map(change_ref).collect::<Vec<_>>());
         }
         self.done = done;
         Ok(complete)
     }
 }
 
+/// Who takes these changes at once, if they are so many that it pays.
+fn who_ingests<'a>(shared: &'a Shared, changes: &[ChangeRef]) -> Option<&'a dyn Ingest> {
+    let engine = shared.engine.ingest()?;
+    let longest = changes.iter().map(|change| change.row.len()).max()?;
+    let many = changes.len() >= shared.options.ingest_rows_min;
+    (many && longest <= engine.row_bytes_max()).then_some(engine)
+}
+
+/// Hands changes that lead to `end` to the engine at once, with the marker.
+fn ingest(
+    shared: &Shared,
+    engine: &dyn Ingest,
+    changes: &[ChangeRef],
+    end: u64,
+    rest: &dyn Fn(Duration),
+) -> Result<(), StoreError> {
+    let mut began = Instant::now();
+    let mut rest = || {
+        rest(began.elapsed());
+        began = Instant::now();
+    };
+    let sealed = |change: &ChangeRef| sealed_change(change.row, change.value);
+    // The marker stands among the store's own rows, which are the last.
+    let marker_place = changes.partition_point(|change| change.row[..] < *MARKER);
+    let (before, behind) = changes.split_at(marker_place);
+    let before = before.chunks(FETCHED_AT_ONCE).enumerate().flat_map(|(number, changes)| {
+        if number % (INGESTED_AT_ONCE / FETCHED_AT_ONCE) == 0 {
+            rest();
+        }
+        changes.iter().for_each(ChangeRef::touch);
+        changes.iter().map(sealed)
+    });
+    let [marker, _] = index_changes(end);
+    engine.ingest(&mut before.chain([marker]).chain(behind.iter().map(sealed)))?;
+    for changes in changes.chunks(INGESTED_AT_ONCE) {
+        rest();
+        for rows in changes.chunks(REMEMBERED_AT_ONCE) {
+            remember(shared, rows);
+        }
+    }
+    Ok(())
+}
+
+/// Drained rows are as hot as they were. Until the layer is gone it hides what the cache says of them; a
+/// newer layer goes on doing so.
+fn remember(shared: &Shared, changes: &[ChangeRef]) {
+    let _layers = shared.layers.read();
+    shared.remember_all(changes);
+}
+
 /// Both in order; where they name the same row, the newer one counts.
-fn merged(older: Vec<Change>, newer: Vec<Change>) -> Vec<Change> {
+fn merged<'a>(older: Vec<ChangeRef<'a>>, newer: Vec<ChangeRef<'a>>) -> Vec<ChangeRef<'a>> {
     let mut all = Vec::with_capacity(older.len() + newer.len());
     let mut older = older.into_iter().peekable();
     for change in newer {
-        while let Some(before) = older.next_if(|before| before.0 <= change.0) {
-            if before.0 < change.0 {
+        while let Some(before) = older.next_if(|before| before.row <= change.row) {
+            if before.row < change.row {
                 all.push(before);
             }
         }
@@ -311,7 +413,15 @@ fn the_newer_of_two_changes_of_a_row_counts() {
     let older = changes(&[("a", "1"), ("b", "1"), ("d", ""), ("e", "1"), ("g", "1")]);
     let newer = changes(&[("b", "2"), ("c", "2"), ("d", "2"), ("e", "")]);
     let all = changes(&[("a", "1"), ("b", "2"), ("c", "2"), ("d", "2"), ("e", ""), ("g", "1")]);
-    assert_eq!(merged(older.clone(), newer.clone()), all);
-    assert_eq!(merged(Vec::new(), newer.clone()), newer);
-    assert_eq!(merged(older.clone(), Vec::new()), older);
+    fn refs(changes: &[Change]) -> Vec<ChangeRef<'_>> {
+        changes.iter().map(change_ref).collect()
+    }
+    let check = |older, newer, all: &Vec<Change>| {
+        let merged = merged(older, newer);
+        let merged = merged.iter().map(|change| (change.row.clone(), change.value.cloned()));
+        assert_eq!(merged.collect::<Vec<_>>(), *all);
+    };
+    check(refs(&older), refs(&newer), &all);
+    check(Vec::new(), refs(&newer), &newer);
+    check(refs(&older), Vec::new(), &older);
 }

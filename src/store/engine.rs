@@ -61,6 +61,11 @@ pub trait Engine: Send + Sync {
     /// Hands what was applied to the operating system: it survives the death of the process.
     fn flush(&self) -> Result<(), StoreError>;
 
+    /// How many changes at once go beside what is there, if the engine knows how to do that.
+    fn ingest(&self) -> Option<&dyn Ingest> {
+        None
+    }
+
     /// Flushes, and makes it durable as far as the engine can.
     fn sync(&self) -> Result<(), StoreError>;
 
@@ -69,6 +74,16 @@ pub trait Engine: Send + Sync {
 
     /// Syncs everything and lets go of the files. Nothing may be called afterwards.
     fn close(&self) -> Result<(), StoreError>;
+}
+
+/// An engine that takes any number of changes at once and writes them beside what it has: readers do not
+/// wait meanwhile, and none of it is written twice.
+pub trait Ingest {
+    /// No longer row is taken.
+    fn row_bytes_max(&self) -> usize;
+
+    /// Applies all changes, which ascend, or none, and flushes.
+    fn ingest(&self, changes: &mut dyn Iterator<Item = Change>) -> Result<(), StoreError>;
 }
 
 /// Which engine a node uses, and where. A node's own choice: heads do not depend on it.

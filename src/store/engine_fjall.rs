@@ -10,13 +10,17 @@ use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::RwLock;
 
 use super::StoreError;
-use super::engine::{Change, Engine, delete_directory, sync_tree};
+use super::engine::{Change, Engine, Ingest, delete_directory, sync_tree};
 use super::engine_fence;
 
 /// The longest row that is its own key; fjall's limit is 65,535 bytes.
@@ -44,6 +48,18 @@ struct Files {
 /// wait for itself.
 const WORKERS: usize = 6;
 
+/// No row of ours: what removes it changes nothing.
+const NO_ROW: &[u8] = &[u8::MAX; 5];
+/// So many tables that overlap are merged with what lies below. Less merging with more of them, and
+/// more tables that a read looks at.
+const OVERLAPPING_MERGED: u8 = 8;
+/// With so many, compactions are behind.
+const OVERLAPPING_MANY: usize = 12;
+/// With so many, what is ingested waits for compactions, a while; what is in batches waits by itself.
+const OVERLAPPING_MAX: usize = 24;
+const COMPACTION_WAIT: Duration = Duration::from_millis(10);
+const COMPACTION_WAITS_MAX: usize = 1000;
+
 impl FjallEngine {
     /// Files it may keep open, beside clients and peers.
     pub const OPEN_FILES_MAX: usize = 256;
@@ -63,7 +79,10 @@ impl FjallEngine {
                 .max_cached_files(Some(FjallEngine::OPEN_FILES_MAX))
                 .worker_threads(WORKERS)
                 .open()?;
-            let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
+            let rows = database.keyspace("rows", || {
+                let strategy = Leveled::default().with_l0_threshold(OVERLAPPING_MERGED);
+                KeyspaceCreateOptions::default().compaction_strategy(Arc::new(strategy))
+            })?;
             Ok(Files { rows, database })
         })
     }
@@ -71,6 +90,13 @@ impl FjallEngine {
     /// The handles are cloned out, so that no lock is held while visitors run.
     fn files(&self) -> Result<Files, StoreError> {
         self.files.read().clone().ok_or_else(|| StoreError::Engine("fjall is closed".into()))
+    }
+
+    /// Has compactions looked for: what is flushed asks for as many as there are workers, what is ingested
+    /// for one only, and that in vain while another one has its tables.
+    fn ask_for_compactions(rows: &Keyspace) -> fjall::Result<()> {
+        rows.remove(NO_ROW)?;
+        rows.rotate_memtable().map(drop)
     }
 
     fn persist(&self, mode: PersistMode) -> Result<(), StoreError> {
@@ -148,6 +174,34 @@ fn split(kept: &[u8]) -> Result<(&[u8], &[u8]), StoreError> {
 
 fn is_long(key: &[u8]) -> bool {
     key.len() > PLAIN_BYTES
+}
+
+impl Ingest for FjallEngine {
+    fn row_bytes_max(&self) -> usize {
+        PLAIN_BYTES
+    }
+
+    fn ingest(&self, changes: &mut dyn Iterator<Item = Change>) -> Result<(), StoreError> {
+        let Files { rows, database: _open } = self.files()?;
+        fenced(|| {
+            let mut ingestion = rows.start_ingestion()?;
+            for (row, value) in changes {
+                match value {
+                    Some(value) => ingestion.write(&row[..], &value[..])?,
+                    None => ingestion.write_tombstone(&row[..])?,
+                }
+            }
+            ingestion.finish()?;
+            if rows.l0_table_count() >= OVERLAPPING_MANY {
+                FjallEngine::ask_for_compactions(&rows)?;
+            }
+            let waits = |_: &usize| rows.l0_table_count() >= OVERLAPPING_MAX;
+            (0..COMPACTION_WAITS_MAX)
+                .take_while(waits)
+                .for_each(|_| thread::sleep(COMPACTION_WAIT));
+            Ok(())
+        })
+    }
 }
 
 impl Engine for FjallEngine {
@@ -246,6 +300,10 @@ impl Engine for FjallEngine {
         visit_long(&mut long, visit).map(|_| ())
     }
 
+    fn ingest(&self) -> Option<&dyn Ingest> {
+        Some(self)
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         self.persist(PersistMode::Buffer)
     }
@@ -339,6 +397,58 @@ mod tests {
         }
         fjall.wipe().expect("wipes");
         assert_eq!(rows(&fjall, (b"", None), false, 10), []);
+    }
+
+    /// Ingested changes lie over what was there and under what comes after, also once files were merged and
+    /// the engine was killed in between.
+    #[test]
+    fn what_is_ingested_replaces_what_was_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut path = directory.path().join("fjall");
+        let mut fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
+        let memory = MemoryEngine::new();
+        memory.set_ingests(Some(PLAIN_BYTES));
+        let mut random = fastrand::Rng::with_seed(7);
+        for step in 0..120 {
+            let numbers = 0..random.usize(1..400);
+            let mut changes: Vec<Change> = numbers
+                .map(|_| {
+                    let row = Bytes::from(format!("row {:04}", random.u16(0..2000)));
+                    let value = format!("{step} {}", "v".repeat(random.usize(0..200)));
+                    (row, (random.u8(0..4) > 0).then(|| Bytes::from(value)))
+                })
+                .collect();
+            changes.sort_by(|one, other| one.0.cmp(&other.0));
+            changes.dedup_by(|one, other| one.0 == other.0);
+            for engine in [&fjall as &dyn Engine, &memory] {
+                match step % 3 {
+                    0 => engine.apply(&changes).expect("applies"),
+                    _ => {
+                        let ingest = engine.ingest().expect("it knows how to");
+                        ingest.ingest(&mut changes.iter().cloned()).expect("ingests");
+                    }
+                }
+            }
+            if step % 20 == 19 {
+                fjall.flush().expect("flushes");
+                // As a killed process leaves it.
+                let copy = directory.path().join(format!("copy {step}"));
+                let copied =
+                    std::process::Command::new("cp").arg("-r").args([&path, &copy]).status();
+                assert!(copied.expect("cp runs").success());
+                path = copy;
+                let after = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
+                drop(std::mem::replace(&mut fjall, after));
+            }
+            let all = (&b""[..], None);
+            let (ours, theirs) = (rows(&fjall, all, false, 5000), rows(&memory, all, false, 5000));
+            assert!(ours == theirs, "step {step}: {} rows, {}", ours.len(), theirs.len());
+            for _ in 0..20 {
+                let row = format!("row {:04}", random.u16(0..2000));
+                let row = row.as_bytes();
+                assert_eq!(fjall.get(row).expect("reads"), memory.get(row).expect("reads"));
+            }
+        }
     }
 
     #[test]

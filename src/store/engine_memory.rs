@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::StoreError;
-use super::engine::{Change, Engine};
+use super::engine::{Change, Engine, Ingest};
 
 /// Rows copied out under one hold of the lock, so that visitors may call the engine again.
 const SCAN_CHUNK_ROWS: usize = 128;
@@ -30,6 +31,8 @@ struct Inner {
 #[derive(Clone, Default)]
 pub struct MemoryEngine {
     inner: Arc<Mutex<Inner>>,
+    /// The longest row to ingest; 0: it does not.
+    ingests: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for MemoryEngine {
@@ -42,6 +45,11 @@ impl MemoryEngine {
     /// An engine without rows.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on it has [`Ingest`] for rows of so many bytes, or `None`.
+    pub fn set_ingests(&self, row_bytes_max: Option<usize>) {
+        self.ingests.store(row_bytes_max.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Batches applied since the last flush.
@@ -80,7 +88,8 @@ impl MemoryEngine {
     pub fn fork(&self) -> Self {
         let inner = self.inner.lock();
         let copy = Inner { rows: inner.rows.clone(), undo: inner.undo.clone() };
-        MemoryEngine { inner: Arc::new(Mutex::new(copy)) }
+        let ingests = AtomicUsize::new(self.ingests.load(Ordering::Relaxed));
+        MemoryEngine { inner: Arc::new(Mutex::new(copy)), ingests: Arc::new(ingests) }
     }
 }
 
@@ -88,6 +97,19 @@ fn set(rows: &mut BTreeMap<Bytes, Bytes>, row: Bytes, value: Option<Bytes>) -> O
     match value {
         Some(value) => rows.insert(row, value),
         None => rows.remove(&row),
+    }
+}
+
+impl Ingest for MemoryEngine {
+    fn row_bytes_max(&self) -> usize {
+        self.ingests.load(Ordering::Relaxed)
+    }
+
+    fn ingest(&self, changes: &mut dyn Iterator<Item = Change>) -> Result<(), StoreError> {
+        let changes: Vec<Change> = changes.collect();
+        assert!(changes.is_sorted_by(|one, other| one.0 < other.0), "changes ascend");
+        self.apply(&changes)?;
+        self.flush()
     }
 }
 
@@ -157,6 +179,10 @@ impl Engine for MemoryEngine {
                 low = Bound::Included(next.into());
             }
         }
+    }
+
+    fn ingest(&self) -> Option<&dyn Ingest> {
+        (self.row_bytes_max() > 0).then_some(self as &dyn Ingest)
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -177,9 +177,9 @@ impl Rows for EntryRows {
         }
         let layers = self.layers()?;
         let fetch = |row: &[u8]| self.fetch(row);
-        self.shared.peek_to_change(&layers, sought, fetch, |value| {
-            self.see(value).map(|()| value.cloned())
-        })?
+        let value = self.shared.get_to_change(&layers, sought, fetch)?;
+        self.see(value.as_ref())?;
+        Ok(value)
     }
 
     fn peek(&self, row: &[u8], look: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
@@ -248,7 +248,7 @@ impl RowsMut for EntryRows {
     fn expect(&mut self, rows: &RowList) {
         self.changes.reserve(rows.len());
         if let Ok(layers) = self.layers() {
-            self.shared.touch(&layers, rows);
+            self.shared.touch_to_change(&layers, rows);
         }
     }
 

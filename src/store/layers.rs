@@ -62,6 +62,16 @@ impl FrozenLayer {
         self.changes.in_memory().into_iter().for_each(Changes::put_in_order);
     }
 
+    /// All changes, if they are in a file.
+    pub fn read_spilled(&self) -> Result<Option<Vec<Change>>, StoreError> {
+        match &self.changes {
+            FrozenChanges::Memory(_) => Ok(None),
+            FrozenChanges::Spilled(spilled) => {
+                spilled.scan(&[], None, false).collect::<Result<_, _>>().map(Some)
+            }
+        }
+    }
+
     pub fn layer(&self) -> LayerRef<'_> {
         match &self.changes {
             FrozenChanges::Memory(changes) => LayerRef::Memory(changes),

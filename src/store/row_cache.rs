@@ -139,6 +139,23 @@ impl Part {
         self.index.insert_unique(hash, place, |at| self.slots[*at as usize].hash);
     }
 
+    /// Another value, where the old one was if it fits there.
+    fn set(&mut self, place: usize, value: Option<&Bytes>) {
+        let slot = &mut self.slots[place];
+        self.bytes -= slot.bytes();
+        slot.value = match (slot.value.take(), value) {
+            (Some(old), Some(new)) if old.len() == new.len() && new.len() <= COPIED_BYTES_MAX => {
+                old.try_into_mut().ok().map(|mut room| {
+                    room.copy_from_slice(new);
+                    room.freeze()
+                })
+            }
+            _ => None,
+        }
+        .or_else(|| own(value));
+        self.bytes += slot.bytes();
+    }
+
     /// Forgets a row that was not used of late; there is one.
     fn make_room(&mut self) {
         for _ in 0..PASSED_MAX {
@@ -181,19 +198,24 @@ impl RowCache {
 
     /// What is known of a row: nothing, that there is none, or its value.
     pub fn get(&self, sought: Sought) -> Option<Option<Bytes>> {
+        self.peek(sought, own)
+    }
+
+    /// The same, looked at where it is. Its lock is held meanwhile.
+    pub fn peek<R>(&self, sought: Sought, look: impl FnOnce(Option<&Bytes>) -> R) -> Option<R> {
         let part = self.part(sought.known_hash()).read();
         let slot = &part.slots[part.place(sought)?];
         let uses = slot.uses.load(Ordering::Relaxed);
         if uses < USES_MAX {
             slot.uses.store(uses + 1, Ordering::Relaxed);
         }
-        Some(own(slot.value.as_ref()))
+        Some(look(slot.value.as_ref()))
     }
 
-    /// Brings the rows with these hashes, and their values, into the processor's caches. Like
+    /// Brings the rows with these hashes, and so many bytes of their values, into the processor's caches. Like
     /// `Layers::touch`: first all indices, then all slots, then all values, so that no step waits for
     /// what another one finds.
-    pub fn touch(&self, hashes: &[u64]) {
+    pub fn touch(&self, hashes: &[u64], value_bytes: usize) {
         // Tried, since somebody may wait to write while another one's part is held.
         let part_of = |hash: &u64| Some((*hash, self.part(*hash).try_read_recursive()?));
         let parts: Vec<_> = hashes.iter().filter_map(part_of).collect();
@@ -204,35 +226,35 @@ impl RowCache {
         let places: Vec<_> = places.collect();
         let values: Vec<_> =
             places.iter().filter_map(|(slots, at)| slots[*at].value.as_deref()).collect();
-        values.into_iter().for_each(touch_value);
+        values.into_iter().for_each(|value| touch_value(&value[..value.len().min(value_bytes)]));
     }
 
     /// Remembers a row's value, or its absence; forgets the row if that is too large.
-    pub fn insert(&self, row: &[u8], value: Option<&Bytes>) {
-        let sought = Sought::new(row);
+    pub fn insert(&self, sought: Sought, value: Option<&Bytes>) {
         let mut part = self.part(sought.known_hash()).write();
-        let uses = match part.place(sought) {
-            Some(place) => {
-                let uses = *part.slots[place].uses.get_mut();
-                part.remove(place);
-                uses
-            }
-            None => 0,
-        };
-        let slot = Slot {
-            hash: sought.known_hash(),
-            row: Row::new(row),
-            value: own(value),
-            uses: uses.into(),
-        };
-        let value_bytes = value.map_or(0, Bytes::len);
-        if value_bytes > CACHED_VALUE_BYTES_MAX || slot.bytes() > self.part_bytes_max {
-            return;
+        let place = part.place(sought);
+        if value.is_some_and(|value| value.len() > CACHED_VALUE_BYTES_MAX.min(self.part_bytes_max))
+        {
+            return place.into_iter().for_each(|place| part.remove(place));
         }
-        while part.bytes + slot.bytes() > self.part_bytes_max {
+        match place {
+            Some(place) => part.set(place, value),
+            None => {
+                let slot = Slot {
+                    hash: sought.known_hash(),
+                    row: Row::new(sought.row()),
+                    value: own(value),
+                    uses: AtomicU8::default(),
+                };
+                while part.bytes + slot.bytes() > self.part_bytes_max && !part.slots.is_empty() {
+                    part.make_room();
+                }
+                part.add(slot);
+            }
+        }
+        while part.bytes > self.part_bytes_max {
             part.make_room();
         }
-        part.add(slot);
     }
 
     /// Forgets all.
@@ -252,17 +274,17 @@ mod tests {
         let value = |length: usize| Bytes::from(vec![b'v'; length]);
         let lengths = [0, 1, SHORT_BYTES - 1, SHORT_BYTES, SHORT_BYTES + 1, 300];
         for length in lengths {
-            cache.insert(&row(length), Some(&value(length)));
+            cache.insert(Sought::new(&row(length)), Some(&value(length)));
         }
         for length in lengths {
             assert_eq!(cache.get(Sought::new(&row(length))), Some(Some(value(length))), "{length}");
         }
         assert_eq!(cache.get(Sought::new(&row(2))), None);
-        cache.insert(&row(1), None);
+        cache.insert(Sought::new(&row(1)), None);
         assert_eq!(cache.get(Sought::new(&row(1))), Some(None));
         // Zeros are no filling.
         assert_eq!(cache.get(Sought::new(b"x\0")), None);
-        cache.insert(&row(1), Some(&value(CACHED_VALUE_BYTES_MAX + 1)));
+        cache.insert(Sought::new(&row(1)), Some(&value(CACHED_VALUE_BYTES_MAX + 1)));
         assert_eq!(cache.get(Sought::new(&row(1))), None);
         cache.clear();
         assert_eq!(cache.get(Sought::new(&row(300))), None);
@@ -273,7 +295,7 @@ mod tests {
         let cache = RowCache::new(1 << 20);
         for (length, shared) in [(COPIED_BYTES_MAX, false), (COPIED_BYTES_MAX + 1, true)] {
             let value = Bytes::from(vec![b'v'; length]);
-            cache.insert(b"row", Some(&value));
+            cache.insert(Sought::new(b"row"), Some(&value));
             let found = cache.get(Sought::new(b"row")).flatten().expect("is there");
             assert_eq!((found.len(), found.as_ptr() == value.as_ptr()), (length, shared));
         }
@@ -283,7 +305,7 @@ mod tests {
     fn it_keeps_its_bound() {
         let cache = RowCache::new(1 << 20);
         for n in 0..100_000_u32 {
-            cache.insert(&n.to_be_bytes(), Some(&Bytes::from(vec![0; 100])));
+            cache.insert(Sought::new(&n.to_be_bytes()), Some(&Bytes::from(vec![0; 100])));
         }
         let kept = (0..100_000_u32).filter(|n| cache.get(Sought::new(&n.to_be_bytes())).is_some());
         let rows = (1 << 20) / (100 + OVERHEAD_BYTES);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::changes::{Sought, hash_of};
+use super::changes::{ChangeRef, Sought, hash_of};
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
@@ -33,6 +33,8 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Rows in one batch for the engine, at most.
     pub drain_batch_rows: usize,
+    /// So many rows go to the engine at once instead, if it can do that.
+    pub ingest_rows_min: usize,
 }
 
 impl Default for StoreOptions {
@@ -43,6 +45,7 @@ impl Default for StoreOptions {
             spill_directory: None,
             cache_bytes: 64 << 20,
             drain_batch_rows: 256,
+            ingest_rows_min: 16 << 10,
         }
     }
 }
@@ -121,10 +124,13 @@ impl Shared {
         layers: &Layers,
         row: &[u8],
     ) -> Result<Option<Bytes>, StoreError> {
+        self.get_known(layers, Sought::new(row))
+    }
+
+    fn get_known(&self, layers: &Layers, sought: Sought) -> Result<Option<Bytes>, StoreError> {
         if !layers.ready {
             return Err(StoreError::Replaced);
         }
-        let sought = Sought::new(row);
         match layers.get(sought)? {
             Some(value) => Ok(value),
             None => self.cached(sought).ok_or(StoreError::NotInMemory),
@@ -143,10 +149,19 @@ impl Shared {
 
     /// Brings rows into the processor's caches, see [`Layers::touch`].
     pub fn touch(&self, layers: &Layers, rows: &RowList) {
+        self.touch_values(layers, rows, usize::MAX);
+    }
+
+    /// The same for rows that are about to be changed: of what they were only a header is looked at.
+    pub fn touch_to_change(&self, layers: &Layers, rows: &RowList) {
+        self.touch_values(layers, rows, 1);
+    }
+
+    fn touch_values(&self, layers: &Layers, rows: &RowList, cached_value_bytes: usize) {
         let hashes: Vec<u64> = rows.iter().map(hash_of).collect();
         let left = layers.touch(&hashes);
         if let Some(cache) = &self.cache {
-            cache.touch(&left);
+            cache.touch(&left, cached_value_bytes);
         }
     }
 
@@ -170,11 +185,23 @@ impl Shared {
         if let Some(result) = layers.peek(sought, &mut look)? {
             return Ok(result);
         }
-        let value = match self.cached(sought) {
-            Some(value) => value,
-            None => fetch(sought.row())?,
-        };
-        Ok(look(value.as_ref()))
+        if let Some(result) = self.cache.as_ref().and_then(|cache| cache.peek(sought, &mut look)) {
+            return Ok(result);
+        }
+        Ok(look(fetch(sought.row())?.as_ref()))
+    }
+
+    /// The visible value, for who is about to change the row.
+    pub fn get_to_change(
+        &self,
+        layers: &Layers,
+        sought: Sought,
+        fetch: impl FnOnce(&[u8]) -> Result<Option<Bytes>, StoreError>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.get_known(layers, sought) {
+            Err(StoreError::NotInMemory) => fetch(sought.row()),
+            known => known,
+        }
     }
 
     /// The engine's value of a row.
@@ -186,8 +213,16 @@ impl Shared {
     /// Remembers a visible value. The caller holds a lock of `layers`.
     pub fn remember(&self, row: &[u8], value: Option<&Bytes>) {
         if let Some(cache) = &self.cache {
-            cache.insert(row, value);
+            cache.insert(Sought::new(row), value);
         }
+    }
+
+    /// Remembers visible values. The caller holds a lock of `layers`.
+    pub fn remember_all(&self, rows: &[ChangeRef]) {
+        let Some(cache) = &self.cache else { return };
+        let hashes: Vec<u64> = rows.iter().map(|change| change.sought().known_hash()).collect();
+        cache.touch(&hashes, usize::MAX);
+        rows.iter().for_each(|change| cache.insert(change.sought(), change.value));
     }
 
     /// Forgets all cached values. The caller holds the write lock of `layers`.
@@ -353,12 +388,6 @@ impl Store {
     /// Puts all rows in order, which may take a while; only who needs that order waits for it.
     pub fn put_in_order(&self) {
         self.shared.put_in_order();
-    }
-
-    /// The same for the rows of frozen layers.
-    pub fn put_frozen_in_order(&self) {
-        let frozen = self.shared.layers.read().frozen.clone();
-        frozen.iter().for_each(|layer| layer.put_in_order());
     }
 
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the

@@ -187,6 +187,9 @@ impl Machine {
         seed: u64,
         now_us: u64,
     ) -> Result<(), StartError> {
+        // Every second machine's engine takes many rows at once.
+        let ingests = (self.node as u64 + plan.seed) % 2 == 1;
+        self.engine.set_ingests(ingests.then_some(60_000));
         let place = StorePlace {
             engine: EngineChoice::Memory(self.engine.clone()),
             journal: Box::new(self.journal.clone()),
@@ -247,6 +250,7 @@ fn node_settings(plan: &Plan, node: usize) -> NodeSettings {
             spill_directory: None,
             cache_bytes: if plan.seed.is_multiple_of(2) { 64 << 10 } else { 0 },
             drain_batch_rows: 7,
+            ingest_rows_min: 5,
         },
         log: Options::with_segment_bytes(plan.segment_bytes),
         head_every_bytes: plan.head_every_bytes,

@@ -52,8 +52,7 @@ fn draining_passes_neither_the_synced_log_nor_a_living_view() {
 fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
     // Entry n writes the row "all" and one of its own, so a state shows which entries it holds.
     // Its layers are drained one by one, or all together.
-    let run = |together: bool, kill_after: Option<usize>| {
-        let remains = Remains::default();
+    let run = |remains: Remains, together: bool, kill_after: Option<usize>| {
         let (store, _) = remains.open();
         let mut states = vec![Model::new()];
         let mut steps = 0;
@@ -81,11 +80,20 @@ fn a_kill_at_any_step_of_draining_leaves_an_entry_boundary() {
         }
         (remains, states, steps)
     };
-    let (one_by_one, together) = (run(false, None).2, run(true, None).2);
+    let steps = |remains: fn() -> Remains, together| run(remains(), together, None).2;
+    let batches: fn() -> Remains = Remains::default;
+    let (one_by_one, together) = (steps(batches, false), steps(batches, true));
     assert!(together >= 7 && one_by_one >= 12, "only {together} and {one_by_one} steps");
-    let kills = (0..=one_by_one).map(|kill| (false, kill));
-    for (all_together, kill_after) in kills.chain((0..=together).map(|kill| (true, kill))) {
-        let (remains, states, _) = run(all_together, Some(kill_after));
+    // At once: a step for each time, those that free the retired spaces' rows, none for batches.
+    let at_once = (steps(Remains::ingesting, false), steps(Remains::ingesting, true));
+    assert!(at_once.0 < one_by_one && at_once.1 < together, "{at_once:?} steps");
+    let kills = |remains, together, steps| (0..=steps).map(move |kill| (remains, together, kill));
+    let runs = kills(batches, false, one_by_one)
+        .chain(kills(batches, true, together))
+        .chain(kills(Remains::ingesting, false, at_once.0))
+        .chain(kills(Remains::ingesting, true, at_once.1));
+    for (remains, all_together, kill_after) in runs {
+        let (remains, states, _) = run(remains(), all_together, Some(kill_after));
         for kept in 0..=remains.engine.unflushed() {
             let remains = remains.fork();
             remains.engine.lose_unflushed(kept);
@@ -228,4 +236,57 @@ fn the_log_is_asked_while_no_layer_can_be_added() {
     while store.drain_step(&durable).expect("drains").worked() {}
     assert!(asked.get() > 0);
     assert_eq!(store.drained(), 1);
+}
+
+#[test]
+fn many_short_rows_go_at_once_and_others_in_batches() {
+    let remains = Remains::ingesting();
+    let (store, _) = remains.open();
+    let names = |count: usize| (0..count).map(|name| format!("row {name}")).collect::<Vec<_>>();
+    let put = |names: &[String]| {
+        apply(&store, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        store.freeze_for_drain();
+    };
+    let step = |store: &Store| store.drain_step(&|| u64::MAX).expect("drains");
+    put(&names(4));
+    assert_eq!(step(&store), DrainProgress::Drained(1));
+    // Few.
+    put(&names(3));
+    assert_eq!(step(&store), DrainProgress::Worked);
+    assert!(remains.journal.bytes().is_some());
+    assert_eq!(step(&store), DrainProgress::Drained(2));
+    // One is too long by a byte, with its space in front of it.
+    let long = |bytes: usize| "x".repeat(bytes - 4);
+    put(&[names(4), vec![long(INGESTED_ROW_BYTES_MAX + 1)]].concat());
+    assert_eq!(step(&store), DrainProgress::Worked);
+    while step(&store) != DrainProgress::Drained(3) {}
+    put(&[names(4), vec![long(INGESTED_ROW_BYTES_MAX)]].concat());
+    assert_eq!(step(&store), DrainProgress::Drained(4));
+    assert_eq!(remains.journal.bytes(), None);
+    let before = all(&store.read());
+    drop(store);
+    assert_eq!(all(&remains.open().0.read()), before);
+}
+
+#[test]
+fn who_drains_many_rows_at_once_rests_between() {
+    let remains = Remains::ingesting();
+    let options = StoreOptions { layer_bytes: 64 << 20, ..options() };
+    let (store, _) = remains.open_with(options, "boot 1");
+    let mut entry = store.entry();
+    for name in 0..10_000 {
+        entry.put(row(1, &format!("{name:05}")), Bytes::from("v"));
+    }
+    entry.commit(1);
+    store.freeze_for_drain();
+    let rests = std::cell::Cell::new(0);
+    let rest = |_| {
+        // Others go on meanwhile, and see all of it.
+        assert_eq!(store.read().get(&row(1, "00007")).expect("reads"), Some("v".into()));
+        apply(&store, &["meanwhile"]);
+        rests.set(rests.get() + 1);
+    };
+    let progress = store.drain_step_resting(&|| 1, &rest).expect("drains");
+    assert_eq!((progress, rests.get()), (DrainProgress::Drained(1), 20));
+    assert_eq!(all(&store.read()).len(), 10_001);
 }

@@ -16,6 +16,9 @@ use super::*;
 
 type Model = BTreeMap<Bytes, Bytes>;
 
+/// The longest row that goes to the engine at once in these tests, where any does.
+const INGESTED_ROW_BYTES_MAX: usize = 40;
+
 /// What outlives the process of a simulated node.
 #[derive(Clone, Default)]
 struct Remains {
@@ -25,6 +28,13 @@ struct Remains {
 }
 
 impl Remains {
+    /// With an engine that takes many rows at once.
+    fn ingesting() -> Self {
+        let remains = Remains::default();
+        remains.engine.set_ingests(Some(INGESTED_ROW_BYTES_MAX));
+        remains
+    }
+
     fn open_with(&self, options: StoreOptions, boot_id: &str) -> (Store, Opened) {
         let place = StorePlace {
             engine: EngineChoice::Memory(self.engine.clone()),
@@ -70,6 +80,7 @@ fn options() -> StoreOptions {
     StoreOptions {
         layer_bytes: 2_000,
         drain_batch_rows: 3,
+        ingest_rows_min: 4,
         cache_bytes: 100_000,
         ..StoreOptions::default()
     }

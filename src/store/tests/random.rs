@@ -6,9 +6,9 @@ use super::*;
 #[test]
 fn random_use_matches_a_plain_map() {
     let spilled = tempfile::tempdir().expect("a directory");
-    for seed in 0..60 {
+    for seed in 0..90 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let remains = Remains::default();
+        let remains = if seed % 3 == 0 { Remains::ingesting() } else { Remains::default() };
         let (mut store, _) = remains.open_spilling(spilled.path());
         // The state at each index, and views with the state they must keep showing.
         let mut states = vec![Model::new()];
