@@ -11,7 +11,6 @@
 //! second. A row's hash is computed once for all that look for it, and kept beside it.
 
 use std::borrow::Borrow;
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::Bound;
@@ -20,7 +19,6 @@ use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 /// Values up to this size are copied to where the old one was; the processor's caches get all of them.
 const COPIED_BYTES_MAX: usize = 512;
@@ -55,7 +53,8 @@ impl<'a> Sought<'a> {
         self.row
     }
 
-    fn is(&self, changed: &Changed) -> bool {
+    /// Whether this is that row.
+    pub fn is(&self, changed: &Changed) -> bool {
         // The hash first: it is here, the row elsewhere in memory.
         changed.hash == self.hash && changed.row == self.row
     }
@@ -83,7 +82,7 @@ pub(super) struct Changed {
 }
 
 impl Changed {
-    fn new(row: Bytes, value: Option<Bytes>) -> Changed {
+    pub fn new(row: Bytes, value: Option<Bytes>) -> Changed {
         Changed { hash: Sought::new(&row).hash, row, value }
     }
 
@@ -97,7 +96,7 @@ impl Changed {
         Changed { value: self.value.map(change), ..self }
     }
 
-    fn sought(&self) -> Sought<'_> {
+    pub fn sought(&self) -> Sought<'_> {
         Sought { row: &self.row, hash: self.hash }
     }
 
@@ -152,13 +151,13 @@ fn head_of(row: &[u8]) -> Head {
 /// A row among others in order, which is that of its bytes. Its beginning is kept where it is
 /// compared, and most rows differ there: the rows themselves are all over the memory.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct InOrder {
+pub(super) struct InOrder {
     head: Head,
     row: Bytes,
 }
 
 impl InOrder {
-    fn new(row: Bytes) -> InOrder {
+    pub fn new(row: Bytes) -> InOrder {
         InOrder { head: head_of(&row), row }
     }
 }
@@ -172,7 +171,7 @@ impl Borrow<[u8]> for InOrder {
 /// Rows in no order.
 type Unordered = HashTable<Changed>;
 
-fn rehash(changed: &Changed) -> u64 {
+pub(super) fn rehash(changed: &Changed) -> u64 {
     changed.hash
 }
 
@@ -339,69 +338,7 @@ fn overwrite(place: &mut Option<Bytes>, value: Option<Bytes>) -> usize {
     old_bytes
 }
 
-/// The changes of one entry. Hardly any is scanned; one that is gets its order then, and keeps it.
-#[derive(Default)]
-pub(super) struct EntryChanges {
-    table: Unordered,
-    order: OnceCell<BTreeSet<InOrder>>,
-}
-
-impl EntryChanges {
-    /// Makes room for so many more rows.
-    pub fn reserve(&mut self, rows: usize) {
-        self.table.reserve(rows, rehash);
-    }
-
-    /// Sets a row; returns what was there.
-    pub fn insert(&mut self, row: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
-        let changed = Changed::new(row, value);
-        let sought = changed.sought();
-        match self.table.entry(changed.hash, |other| sought.is(other), rehash) {
-            Entry::Occupied(mut occupied) => {
-                Some(std::mem::replace(&mut occupied.get_mut().value, changed.value))
-            }
-            Entry::Vacant(vacant) => {
-                if let Some(order) = self.order.get_mut() {
-                    order.insert(InOrder::new(changed.row.clone()));
-                }
-                vacant.insert(changed);
-                None
-            }
-        }
-    }
-
-    /// Forgets that a row was changed.
-    pub fn remove(&mut self, row: &[u8]) {
-        let sought = Sought::new(row);
-        if let Ok(found) = self.table.find_entry(sought.hash, |changed| sought.is(changed)) {
-            found.remove();
-        }
-        if let Some(order) = self.order.get_mut() {
-            order.remove(row);
-        }
-    }
-
-    pub fn get(&self, sought: Sought) -> Option<&Option<Bytes>> {
-        let found = self.table.find(sought.hash, |changed| sought.is(changed));
-        found.map(|changed| &changed.value)
-    }
-
-    /// Rows with `first <= row < end`, ascending.
-    pub fn range<'a>(
-        &'a self,
-        first: &[u8],
-        end: Option<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        let all = || self.table.iter().map(|changed| InOrder::new(changed.row.clone())).collect();
-        range_of(|sought| self.get(sought), self.order.get_or_init(all), first, end)
-    }
-
-    pub fn into_iter(self) -> impl Iterator<Item = Changed> {
-        self.table.into_iter()
-    }
-}
-
-fn range_of<'a, G>(
+pub(super) fn range_of<'a, G>(
     get: G,
     order: &'a BTreeSet<InOrder>,
     first: &[u8],

@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
-use super::changes::{Changed, EntryChanges, Sought};
+use super::changes::{Changed, Sought};
 use super::empty_ranges::EmptyRanges;
+use super::entry_changes::EntryChanges;
 use super::layers::{LayerRef, Layers};
 use super::local_rows::{LOCAL_FIRST, retired};
 use super::merge::scan_merged;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::changes::{Changed, Changes, EntryChanges, Sought};
+use super::changes::{Changed, Changes, Sought};
 use super::empty_ranges::EmptyRanges;
 use super::engine::Change;
+use super::entry_changes::EntryChanges;
 use super::rows::StoreError;
 use super::spill::SpilledLayer;
 

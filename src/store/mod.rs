@@ -19,6 +19,7 @@
 //! Left out: compression (sled's is slow, heads compress), expiry and counts (rows of the
 //! keyspace), and any promise after a power cut (see [`Distrust`]).
 
+mod belief;
 mod changes;
 mod drain;
 mod empty_ranges;
@@ -28,6 +29,7 @@ mod engine_fjall;
 mod engine_memory;
 mod engine_sled;
 mod entry;
+mod entry_changes;
 mod journal;
 pub mod keyspace;
 mod layers;
