@@ -11,7 +11,6 @@ use super::changes::{ChangeRef, Sought, hash_of};
 use super::drain::Drainer;
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
-
 use super::row_cache::RowCache;
 use super::rows::{RowList, StoreError};
 use super::sealed::unseal;
