@@ -52,9 +52,9 @@ impl DiskWatch {
     }
 }
 
-/// Whether a step of draining that writes so much still leaves room for what else there is.
-pub(super) fn has_room_to_drain(free_bytes: u64, reserve_bytes: u64, step_bytes: u64) -> bool {
-    free_bytes >= step_bytes.saturating_add(reserve_bytes / LEFT_PART)
+/// What draining may write there so that room is left for what else there is.
+pub(super) fn room_to_drain(free_bytes: u64, reserve_bytes: u64) -> u64 {
+    free_bytes.saturating_sub(reserve_bytes / LEFT_PART)
 }
 
 #[cfg(test)]
@@ -97,7 +97,6 @@ mod tests {
 
     #[test]
     fn draining_leaves_a_part_of_the_reserve() {
-        assert!(has_room_to_drain(27, 80, 7) && !has_room_to_drain(26, 80, 7));
-        assert!(!has_room_to_drain(1, u64::MAX, u64::MAX));
+        assert_eq!([19, 20, 27].map(|free_bytes| room_to_drain(free_bytes, 80)), [0, 0, 7]);
     }
 }

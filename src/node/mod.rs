@@ -9,6 +9,7 @@ pub mod clock;
 mod clock_entries;
 mod disk_watch;
 mod drain_schedule;
+mod draining;
 mod driver;
 pub mod environment;
 mod handle;

@@ -27,7 +27,6 @@ use super::applier::Frozen;
 use super::applying::Applying;
 use super::awake::{Awake, KeepAwake};
 use super::chores::{self, DiskPlace};
-use super::clock;
 use super::disk_watch::DiskWatch;
 use super::driver::Driver;
 use super::environment::{Input, ReadPurpose};
@@ -41,6 +40,7 @@ use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
 use super::world::World;
+use super::{clock, draining};
 use crate::disk::Disk;
 use crate::paxos::{Incarnation, NodeId};
 use crate::store::Store;
@@ -199,7 +199,7 @@ impl Node {
         spawn(
             "drain",
             Box::new(move || {
-                chores::run_drain(&drained_log, head_every_bytes, &drained_place, &shared);
+                draining::run(&drained_log, head_every_bytes, &drained_place, &shared);
             }),
         )?;
         let shared = common.clone();

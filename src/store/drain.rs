@@ -11,6 +11,7 @@
 //! Many rows go to an engine that has [`Ingest`] in one step instead, with the marker among them.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -60,13 +61,26 @@ pub enum DrainProgress {
     Worked,
     /// A layer is drained: the engine holds the state at this index.
     Drained(u64),
+    /// The disk has no room for the journal; nothing has happened.
+    NoRoom,
 }
 
 impl DrainProgress {
     /// Whether another step may find work.
     pub fn worked(self) -> bool {
-        self != DrainProgress::Idle
+        matches!(self, DrainProgress::Worked | DrainProgress::Drained(_))
     }
+}
+
+/// What a step of draining has to heed.
+pub struct DrainLimits<'a> {
+    /// Up to where the node's own transaction log is on disk, see [`Store::drain_step`].
+    pub log_durable: &'a dyn Fn() -> u64,
+    /// Of several layers no more than these are taken together.
+    pub bytes_max: usize,
+    /// Called within long steps, with the time that has gone by since the last call of it: leaves the
+    /// processor and the disk to others, unless [`Store::drain_is_awaited`].
+    pub rest: &'a dyn Fn(Duration),
 }
 
 /// Where draining stands.
@@ -150,12 +164,24 @@ impl Store {
         shared.batch_rows.store(rows, Ordering::Relaxed);
     }
 
-    /// What the next step may write, about.
+    /// What the next step may write, about, until it rests; more if it takes several layers.
     pub fn drain_step_bytes(&self) -> usize {
-        match self.shared.engine.ingest() {
-            Some(_) => self.layers_bytes().min(TOGETHER_BYTES_MAX),
-            None => BATCH_BYTES_MAX,
+        let going_on = self.shared.drainer.lock().current.is_some();
+        let layers = self.shared.layers.read();
+        match layers.frozen.front() {
+            Some(layer) if !going_on => layer.changes_bytes,
+            _ => BATCH_BYTES_MAX,
         }
+    }
+
+    /// Whether somebody waits for the end of a step.
+    pub fn drain_is_awaited(&self) -> bool {
+        self.shared.drain_awaited.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives back the room on disk that the engine needs no longer.
+    pub fn give_back(&self) -> Result<(), StoreError> {
+        self.shared.distrust_damage(self.shared.engine.give_back())
     }
 
     /// Does one bounded piece of background work: a batch of rows to the engine, or of retired rows
@@ -165,32 +191,22 @@ impl Store {
     /// The log may lose its end, and what comes in its place is in layers before it is in the log. So
     /// `log_durable` is asked after the layers were looked at, while none can be added.
     pub fn drain_step(&self, log_durable: &dyn Fn() -> u64) -> Result<DrainProgress, StoreError> {
-        self.drain_step_resting(log_durable, &|_| ())
+        self.drain_step_within(&DrainLimits { log_durable, bytes_max: usize::MAX, rest: &|_| () })
     }
 
-    /// The same for who leaves the processor to others now and then: `rest` is called within long steps,
-    /// with the time that has gone by since the last call of it.
-    pub fn drain_step_resting(
-        &self,
-        log_durable: &dyn Fn() -> u64,
-        rest: &dyn Fn(Duration),
-    ) -> Result<DrainProgress, StoreError> {
+    /// The same, for who has others to heed.
+    pub fn drain_step_within(&self, limits: &DrainLimits) -> Result<DrainProgress, StoreError> {
         let shared = &*self.shared;
         let mut drainer = shared.drainer.lock();
-        let progress = drainer.step(shared, log_durable, rest);
+        let progress = drainer.step(shared, limits);
         shared.distrust_damage(progress)
     }
 }
 
 impl Drainer {
-    fn step(
-        &mut self,
-        shared: &Shared,
-        log_durable: &dyn Fn() -> u64,
-        rest: &dyn Fn(Duration),
-    ) -> Result<DrainProgress, StoreError> {
+    fn step(&mut self, shared: &Shared, limits: &DrainLimits) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
-            return match self.start_layers(shared, log_durable, rest)? {
+            return match self.start_layers(shared, limits)? {
                 DrainProgress::Idle if spill(shared)? => Ok(DrainProgress::Worked),
                 DrainProgress::Idle => self.purge(shared),
                 started => Ok(started),
@@ -228,8 +244,7 @@ impl Drainer {
     fn start_layers(
         &mut self,
         shared: &Shared,
-        log_durable: &dyn Fn() -> u64,
-        rest: &dyn Fn(Duration),
+        limits: &DrainLimits,
     ) -> Result<DrainProgress, StoreError> {
         let (layers, from) = {
             let layers = shared.layers.read();
@@ -237,12 +252,13 @@ impl Drainer {
                 return Ok(DrainProgress::Idle);
             }
             let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
-            let log_durable = log_durable();
+            let log_durable = (limits.log_durable)();
+            let bytes_max = TOGETHER_BYTES_MAX.min(limits.bytes_max);
             let mut bytes = 0;
             let together = layers.frozen.iter().take_while(|layer| {
                 let first = bytes == 0;
-                bytes += layer.bytes.max(1);
-                layer.end <= log_durable.min(pinned) && (first || bytes <= TOGETHER_BYTES_MAX)
+                bytes += layer.changes_bytes.max(1);
+                layer.end <= log_durable.min(pinned) && (first || bytes <= bytes_max)
             });
             (together.cloned().collect::<Vec<_>>(), layers.drained)
         };
@@ -258,13 +274,19 @@ impl Drainer {
         });
         let changes: Vec<ChangeRef> = sorted.reduce(merged).unwrap_or_default();
         if let Some(engine) = who_ingests(shared, &changes) {
-            ingest(shared, engine, &changes, end, rest)?;
+            ingest(shared, engine, &changes, end, limits.rest)?;
             let rows = changes.iter().map(|change| change.row);
             return Ok(self.finish(shared, rows, layers.len(), end));
         }
         let owned = |change: ChangeRef| (change.row.clone(), change.value.cloned());
         let changes: Vec<Change> = changes.into_iter().map(owned).collect();
-        shared.journal.write(&journal::encode(from, end, &changes))?;
+        match shared.journal.write(&journal::encode(from, end, &changes)) {
+            Err(error) if is_full_disk(&error) => {
+                shared.journal.remove()?;
+                return Ok(DrainProgress::NoRoom);
+            }
+            written => written?,
+        }
         self.current = Some(Draining { changes, layers: layers.len(), end, done: 0 });
         Ok(DrainProgress::Worked)
     }
@@ -311,6 +333,10 @@ impl Draining {
         self.done = done;
         Ok(complete)
     }
+}
+
+fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Who takes these changes at once, if they are so many that it pays.
@@ -400,7 +426,8 @@ fn spill(shared: &Shared) -> Result<bool, StoreError> {
     let spilled = SpilledLayer::write(directory, changes)?;
     let bytes = spilled.memory_bytes();
     let changes = FrozenChanges::Spilled(spilled);
-    shared.layers.write().replace(FrozenLayer { changes, end: layer.end, bytes });
+    let FrozenLayer { end, changes_bytes, .. } = *layer;
+    shared.layers.write().replace(FrozenLayer { changes, end, bytes, changes_bytes });
     Ok(true)
 }
 

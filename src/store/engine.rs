@@ -61,6 +61,11 @@ pub trait Engine: Send + Sync {
     /// Hands what was applied to the operating system: it survives the death of the process.
     fn flush(&self) -> Result<(), StoreError>;
 
+    /// Gives back the room on disk that it needs no longer, if it puts that off. May go on afterwards.
+    fn give_back(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// How many changes at once go beside what is there, if the engine knows how to do that.
     fn ingest(&self) -> Option<&dyn Ingest> {
         None
@@ -82,7 +87,8 @@ pub trait Ingest {
     /// No longer row is taken.
     fn row_bytes_max(&self) -> usize;
 
-    /// Applies all changes, which ascend, or none, and flushes.
+    /// Applies all changes, which ascend, or none, and flushes. One of them at least is no removal, and
+    /// will never be removed.
     fn ingest(&self, changes: &mut dyn Iterator<Item = Change>) -> Result<(), StoreError>;
 }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct FjallEngine {
     cache_capacity_bytes: u64,
     /// `None` once closed, and when opening again after a wipe failed.
     files: RwLock<Option<Files>>,
+    /// Since room was given back.
+    ingested: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -57,6 +60,8 @@ const OVERLAPPING_MERGED: u8 = 8;
 const OVERLAPPING_MANY: usize = 12;
 /// With so many, what is ingested waits for compactions, a while; what is in batches waits by itself.
 const OVERLAPPING_MAX: usize = 24;
+/// A journal begins with half of it. Batches that ingestions come between would let it grow for ever.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 const COMPACTION_WAIT: Duration = Duration::from_millis(10);
 const COMPACTION_WAITS_MAX: usize = 1000;
 
@@ -66,7 +71,12 @@ impl FjallEngine {
 
     /// Opens or creates the database in `directory`.
     pub fn open(directory: PathBuf, cache_capacity_bytes: u64) -> Result<Self, StoreError> {
-        let engine = FjallEngine { directory, cache_capacity_bytes, files: RwLock::new(None) };
+        let engine = FjallEngine {
+            directory,
+            cache_capacity_bytes,
+            files: RwLock::new(None),
+            ingested: AtomicBool::new(false),
+        };
         *engine.files.write() = Some(engine.open_files()?);
         Ok(engine)
     }
@@ -92,8 +102,10 @@ impl FjallEngine {
         self.files.read().clone().ok_or_else(|| StoreError::Engine("fjall is closed".into()))
     }
 
-    /// Has compactions looked for: what is flushed asks for as many as there are workers, what is ingested
-    /// for one only, and that in vain while another one has its tables.
+    /// Has compactions looked for, and files removed that are needed no longer: what is flushed asks for
+    /// that, with as many compactions as there are workers. What is ingested asks for one compaction only,
+    /// in vain while another one has its tables, and the journal and the tables that the last compaction
+    /// replaced stay.
     fn ask_for_compactions(rows: &Keyspace) -> fjall::Result<()> {
         rows.remove(NO_ROW)?;
         rows.rotate_memtable().map(drop)
@@ -182,7 +194,7 @@ impl Ingest for FjallEngine {
     }
 
     fn ingest(&self, changes: &mut dyn Iterator<Item = Change>) -> Result<(), StoreError> {
-        let Files { rows, database: _open } = self.files()?;
+        let Files { rows, database } = self.files()?;
         fenced(|| {
             let mut ingestion = rows.start_ingestion()?;
             for (row, value) in changes {
@@ -191,8 +203,12 @@ impl Ingest for FjallEngine {
                     None => ingestion.write_tombstone(&row[..])?,
                 }
             }
+            // Once killed, fjall takes from its journal what is newer than all its tables. A value that
+            // stays, the marker, keeps these tables from vanishing with all that they removed.
             ingestion.finish()?;
-            if rows.l0_table_count() >= OVERLAPPING_MANY {
+            self.ingested.store(true, Ordering::Relaxed);
+            let journal_grows = database.journal_disk_space()? > JOURNAL_BYTES_MAX;
+            if journal_grows || rows.l0_table_count() >= OVERLAPPING_MANY {
                 FjallEngine::ask_for_compactions(&rows)?;
             }
             let waits = |_: &usize| rows.l0_table_count() >= OVERLAPPING_MAX;
@@ -300,6 +316,15 @@ impl Engine for FjallEngine {
         visit_long(&mut long, visit).map(|_| ())
     }
 
+    fn give_back(&self) -> Result<(), StoreError> {
+        match self.ingested.swap(false, Ordering::Relaxed) {
+            true => self
+                .files()
+                .and_then(|files| fenced(|| FjallEngine::ask_for_compactions(&files.rows))),
+            false => Ok(()),
+        }
+    }
+
     fn ingest(&self) -> Option<&dyn Ingest> {
         Some(self)
     }
@@ -399,12 +424,12 @@ mod tests {
         assert_eq!(rows(&fjall, (b"", None), false, 10), []);
     }
 
-    /// Ingested changes lie over what was there and under what comes after, also once files were merged and
-    /// the engine was killed in between.
+    /// Ingested changes lie over what was there and under what comes after, also once files were merged
+    /// and it was opened again.
     #[test]
     fn what_is_ingested_replaces_what_was_there() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut path = directory.path().join("fjall");
+        let path = directory.path().join("fjall");
         let mut fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
         let memory = MemoryEngine::new();
         memory.set_ingests(Some(PLAIN_BYTES));
@@ -430,15 +455,8 @@ mod tests {
                 }
             }
             if step % 20 == 19 {
-                fjall.flush().expect("flushes");
-                // As a killed process leaves it.
-                let copy = directory.path().join(format!("copy {step}"));
-                let copied =
-                    std::process::Command::new("cp").arg("-r").args([&path, &copy]).status();
-                assert!(copied.expect("cp runs").success());
-                path = copy;
-                let after = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
-                drop(std::mem::replace(&mut fjall, after));
+                drop(fjall);
+                fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
             }
             let all = (&b""[..], None);
             let (ours, theirs) = (rows(&fjall, all, false, 5000), rows(&memory, all, false, 5000));
@@ -448,6 +466,45 @@ mod tests {
                 let row = row.as_bytes();
                 assert_eq!(fjall.get(row).expect("reads"), memory.get(row).expect("reads"));
             }
+        }
+    }
+
+    /// Batches and ingestions in turns; the journal and the tables that were merged do not stay.
+    #[test]
+    fn what_is_ingested_lets_old_files_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("fjall");
+        let fjall = FjallEngine::open(path.clone(), 1 << 20).expect("opens");
+        let changes = |rows: usize| {
+            let row = |row: usize| Bytes::from(format!("row {row:06}"));
+            let value = Bytes::from(vec![7; 10_000]);
+            (0..rows).map(move |number| (row(number), Some(value.clone()))).collect::<Vec<Change>>()
+        };
+        let (many, few) = (changes(2_000), changes(1));
+        let mut most_tables = 0;
+        for _ in 0..12 {
+            many.chunks(100).for_each(|batch| fjall.apply(batch).expect("applies"));
+            for _ in 0..3 {
+                Ingest::ingest(&fjall, &mut few.iter().cloned()).expect("ingests");
+            }
+            let rows = fjall.files().expect("is open").rows;
+            most_tables = most_tables.max(rows.l0_table_count());
+        }
+        let database = fjall.files().expect("is open").database;
+        let journal_bytes = database.journal_disk_space().expect("is there");
+        assert!(journal_bytes <= JOURNAL_BYTES_MAX + (64 << 20), "{journal_bytes} of journals");
+        assert!(most_tables <= OVERLAPPING_MAX + 4, "{most_tables} tables overlap");
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            fjall.ingested.store(true, Ordering::Relaxed);
+            fjall.give_back().expect("is asked");
+            let bytes = database.disk_space().expect("is there")
+                - database.journal_disk_space().expect("is there");
+            if bytes < 60_000_000 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{bytes} for 20 MB");
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

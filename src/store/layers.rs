@@ -50,6 +50,8 @@ pub(super) struct FrozenLayer {
     pub end: u64,
     /// Memory taken.
     pub bytes: usize,
+    /// Memory that its changes take when they are not in a file.
+    pub changes_bytes: usize,
 }
 
 impl FrozenLayer {
@@ -216,7 +218,8 @@ impl Layers {
         let bytes = std::mem::take(&mut self.active_bytes);
         self.frozen_bytes += bytes;
         let changes = FrozenChanges::Memory(changes);
-        self.frozen.push_back(Arc::new(FrozenLayer { changes, end: self.applied, bytes }));
+        let layer = FrozenLayer { changes, end: self.applied, bytes, changes_bytes: bytes };
+        self.frozen.push_back(Arc::new(layer));
     }
 
     /// Takes the oldest frozen layer away; the engine has it.

@@ -47,7 +47,7 @@ mod tests;
 mod trust;
 mod view;
 
-pub use drain::DrainProgress;
+pub use drain::{DrainLimits, DrainProgress};
 pub use engine::{Change, Engine, EngineChoice};
 pub use engine_fence::engine_panic_is_caught;
 pub use engine_fjall::FjallEngine;

@@ -3,6 +3,8 @@
 //! The trust file is marked first and cleared last, so that a kill in between leads to an empty
 //! engine and another rebuild, never to half a state.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::drain::index_changes;
@@ -25,9 +27,11 @@ impl Store {
     /// Drops the whole state and starts to replace it. Frozen views become stale.
     pub fn rebuild(&self) -> Result<Rebuild, StoreError> {
         let shared: &Shared = &self.shared;
-        let open = shared.entry_open.load(std::sync::atomic::Ordering::Acquire);
+        let open = shared.entry_open.load(Ordering::Acquire);
         assert!(!open, "the state is replaced while an entry is applied");
+        shared.drain_awaited.fetch_add(1, Ordering::Relaxed);
         let mut drainer = shared.drainer.lock();
+        shared.drain_awaited.fetch_sub(1, Ordering::Relaxed);
         shared.change_trust(|trust| {
             trust.mark = "a rebuild was interrupted".into();
             trust.floor = 0;

@@ -246,7 +246,7 @@ impl RowCache {
                     value: own(value),
                     uses: AtomicU8::default(),
                 };
-                while part.bytes + slot.bytes() > self.part_bytes_max && !part.slots.is_empty() {
+                while part.bytes + slot.bytes() > self.part_bytes_max {
                     part.make_room();
                 }
                 part.add(slot);

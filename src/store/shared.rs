@@ -99,6 +99,8 @@ pub(super) struct Shared {
     layers_bytes: Arc<AtomicUsize>,
     /// Locked before `layers`, never after.
     pub drainer: Mutex<Drainer>,
+    /// How many wait for it who should not wait long.
+    pub drain_awaited: AtomicUsize,
     pub entry_open: AtomicBool,
     /// Rows in the next batches for the engine.
     pub batch_rows: AtomicUsize,
@@ -342,6 +344,7 @@ impl Store {
             layers: RwLock::new(layers),
             layers_bytes,
             drainer: Mutex::new(drainer),
+            drain_awaited: AtomicUsize::new(0),
             entry_open: AtomicBool::new(false),
             batch_rows,
         };
@@ -387,6 +390,12 @@ impl Store {
     /// Puts all rows in order, which may take a while; only who needs that order waits for it.
     pub fn put_in_order(&self) {
         self.shared.put_in_order();
+    }
+
+    /// The same for the rows of frozen layers.
+    pub fn put_frozen_in_order(&self) {
+        let frozen = self.shared.layers.read().frozen.clone();
+        frozen.iter().for_each(|layer| layer.put_in_order());
     }
 
     /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the

@@ -3,31 +3,50 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use arakoon::cli::client::Client;
 use resp::Reply;
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::harness::{Cluster, eventually, run};
+use crate::harness::{ANSWER_WITHIN, Cluster, eventually, run};
 use crate::load::Load;
 
-const DISK_MIB: usize = 512;
-/// Freed at the end, so that there is room again.
-const BALLAST_MIB: usize = 128;
+/// What the nodes may use of it at first.
+const ROOM_MIB: usize = 384;
+/// What fills a disk that nodes share.
+const VALUE_BYTES: usize = 1000;
+const KEYS_AT_ONCE: usize = 100;
 
 /// A file system in memory; gone with the value.
 struct SmallDisk {
     directory: TempDir,
+    mib: usize,
 }
 
 impl SmallDisk {
-    /// None without the right to mount.
-    fn mount() -> Option<SmallDisk> {
+    /// None, which is said, without the right to mount.
+    fn mount(test: &str, mib: usize) -> Option<SmallDisk> {
         let directory = TempDir::new().expect("a directory to mount on");
-        let size = format!("size={DISK_MIB}m");
+        let size = format!("size={mib}m");
         let mounted = run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(directory.path()));
-        mounted.status.success().then_some(SmallDisk { directory })
+        if mounted.status.success() {
+            return Some(SmallDisk { directory, mib });
+        }
+        assert!(
+            !geteuid().is_root() || std::env::var_os("ARAKOON_NO_MOUNT").is_some(),
+            "root cannot mount a tmpfs here; ARAKOON_NO_MOUNT=1 skips this test"
+        );
+        eprintln!("SKIPPED: {test} needs root, to mount a tmpfs");
+        None
+    }
+
+    /// A file that takes all but [`ROOM_MIB`] of it. Without it there is room again.
+    fn ballast(&self) -> PathBuf {
+        let ballast = self.directory.path().join("ballast");
+        std::fs::write(&ballast, vec![1; (self.mib - ROOM_MIB) << 20]).expect("there is room");
+        ballast
     }
 }
 
@@ -41,16 +60,10 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_announced_and_reads_go_on() {
-    let Some(disk) = SmallDisk::mount() else {
-        assert!(
-            !geteuid().is_root() || std::env::var_os("ARAKOON_NO_MOUNT").is_some(),
-            "root cannot mount a tmpfs here; ARAKOON_NO_MOUNT=1 skips this test"
-        );
-        eprintln!("SKIPPED: a_full_disk_is_announced_and_reads_go_on needs root, to mount a tmpfs");
+    let Some(disk) = SmallDisk::mount("a_full_disk_is_announced_and_reads_go_on", 512) else {
         return;
     };
-    let ballast: PathBuf = disk.directory.path().join("ballast");
-    std::fs::write(&ballast, vec![1; BALLAST_MIB << 20]).expect("there is room");
+    let ballast = disk.ballast();
     let dir = TempDir::new_in(disk.directory.path()).expect("a directory for the cluster");
     let cluster = Cluster::start_in(
         dir,
@@ -89,6 +102,68 @@ fn a_full_disk_is_announced_and_reads_go_on() {
         let answer = cluster.call(master, &["SET", "again", "1"]).ok()?;
         (answer == Reply::OK).then_some(())
     });
+    drop(cluster);
+    drop(disk);
+}
+
+/// Each node keeps room for what its own layers will take, but they all fill the same disk: what does not
+/// fit stays in memory.
+#[test]
+fn nodes_that_share_a_disk_stay_when_it_is_full() {
+    let name = "nodes_that_share_a_disk_stay_when_it_is_full";
+    let Some(disk) = SmallDisk::mount(name, 1024) else { return };
+    let ballast = disk.ballast();
+    let dir = TempDir::new_in(disk.directory.path()).expect("a directory for the cluster");
+    let cluster = Cluster::start_in(dir, 3, "disk_reserve = \"128MiB\"\nlog_segment = \"4MiB\"");
+    let master = cluster.master();
+    let value = "v".repeat(VALUE_BYTES);
+    let keys = |writer: usize, batch: usize| {
+        (0..KEYS_AT_ONCE).map(move |key| format!("fill:{writer}:{batch}:{key}"))
+    };
+    // Much faster than it is drained.
+    let fill = |writer: usize| {
+        let mut client = Client::connect(cluster.address(master), ANSWER_WITHIN).expect("connects");
+        for batch in 0.. {
+            let keys: Vec<String> = keys(writer, batch).collect();
+            let pairs = keys.iter().flat_map(|key| [key.as_str(), value.as_str()]);
+            let command: Vec<&str> = std::iter::once("MSET").chain(pairs).collect();
+            match client.call(&command).expect("an answer") {
+                Reply::Simple(_) => {}
+                Reply::Error(text) if text.starts_with("MISCONF ") => return batch,
+                other => panic!("MSET answered {other:?}"),
+            }
+        }
+        unreachable!("the disk has an end")
+    };
+    let written: Vec<usize> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3).map(|writer| scope.spawn(move || fill(writer))).collect();
+        writers.into_iter().map(|writer| writer.join().expect("refused in the end")).collect()
+    });
+    for seat in 0..3 {
+        eventually("rows wait in memory, or all are drained", || {
+            let waits = cluster.log(seat).contains("no room to drain");
+            let info = cluster.redis_cli(seat, &["INFO", "memory"]);
+            (waits || info.contains("used_memory_dataset:0\r")).then_some(())
+        });
+    }
+    std::fs::remove_file(&ballast).expect("it can be removed");
+    eventually("updates are taken again", || {
+        let answer = cluster.call(master, &["SET", "again", "1"]).ok()?;
+        (answer == Reply::OK).then_some(())
+    });
+    let mut client = Client::connect(cluster.address(master), ANSWER_WITHIN).expect("connects");
+    for (writer, batches) in written.into_iter().enumerate() {
+        for batch in 0..batches {
+            let keys: Vec<String> = keys(writer, batch).collect();
+            let command: Vec<&str> =
+                std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
+            let expected = Reply::Array(vec![Reply::bulk(value.clone()); KEYS_AT_ONCE]);
+            assert!(client.call(&command).expect("an answer") == expected, "{writer} {batch}");
+        }
+    }
+    for seat in 0..3 {
+        assert!(cluster.report(seat).is_some(), "node {seat} is gone:\n{}", cluster.log(seat));
+    }
     drop(cluster);
     drop(disk);
 }

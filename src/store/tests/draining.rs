@@ -286,7 +286,57 @@ fn who_drains_many_rows_at_once_rests_between() {
         apply(&store, &["meanwhile"]);
         rests.set(rests.get() + 1);
     };
-    let progress = store.drain_step_resting(&|| 1, &rest).expect("drains");
+    let limits = DrainLimits { log_durable: &|| 1, bytes_max: 0, rest: &rest };
+    let progress = store.drain_step_within(&limits).expect("drains");
     assert_eq!((progress, rests.get()), (DrainProgress::Drained(1), 20));
     assert_eq!(all(&store.read()).len(), 10_001);
+}
+
+/// A journal on a disk that is full now and then; what fits of it is written.
+#[derive(Clone, Default)]
+struct FullDisk {
+    file: MemoryFile,
+    full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl SmallFile for FullDisk {
+    fn read(&self) -> std::io::Result<Option<Vec<u8>>> {
+        self.file.read()
+    }
+
+    fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            self.file.write(&bytes[..bytes.len() / 2])?;
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.file.write(bytes)
+    }
+
+    fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.replace(bytes)
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        self.file.remove()
+    }
+}
+
+#[test]
+fn a_journal_that_finds_no_room_is_tried_again() {
+    let journal = FullDisk::default();
+    let place = StorePlace { journal: Box::new(journal.clone()), ..StorePlace::in_memory() };
+    let (store, _) = Store::open(options(), place).expect("opens");
+    apply(&store, &["a", "b", "c"]);
+    store.freeze_for_drain();
+    journal.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let before = all(&store.read());
+    for _ in 0..2 {
+        let progress = store.drain_step(&|| 1).expect("nothing has failed");
+        assert_eq!((progress, store.drained()), (DrainProgress::NoRoom, 0));
+        assert!(!progress.worked() && journal.file.bytes().is_none());
+        assert_eq!(all(&store.read()), before);
+    }
+    journal.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    drain(&store);
+    assert_eq!((store.drained(), all(&store.read())), (1, before));
 }

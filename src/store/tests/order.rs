@@ -81,6 +81,19 @@ fn an_entry_scans_what_was_in_no_order() {
 }
 
 #[test]
+fn frozen_layers_are_put_in_order_beside() {
+    let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    put(&store, 1, 0..10_000);
+    store.put_frozen_in_order();
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)), "it still grows");
+    store.freeze_for_drain();
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)));
+    store.put_frozen_in_order();
+    assert_eq!(brief(&store).expect("in order").len(), 10_000);
+}
+
+#[test]
 fn few_rows_of_many_bytes_are_many() {
     let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
     let (store, _) = Remains::default().open_with(options, "boot 1");
