@@ -482,11 +482,9 @@ mod tests {
         };
         let (many, few) = (changes(2_000), changes(1));
         let mut most_tables = 0;
-        for _ in 0..12 {
+        for _ in 0..16 {
             many.chunks(100).for_each(|batch| fjall.apply(batch).expect("applies"));
-            for _ in 0..3 {
-                Ingest::ingest(&fjall, &mut few.iter().cloned()).expect("ingests");
-            }
+            Ingest::ingest(&fjall, &mut few.iter().cloned()).expect("ingests");
             let rows = fjall.files().expect("is open").rows;
             most_tables = most_tables.max(rows.l0_table_count());
         }
