@@ -48,7 +48,7 @@ mod trust;
 mod view;
 
 pub use drain::{DrainLimits, DrainProgress};
-pub use engine::{Change, Engine, EngineChoice};
+pub use engine::{Change, Engine, EngineChoice, Ingest};
 pub use engine_fence::engine_panic_is_caught;
 pub use engine_fjall::FjallEngine;
 pub use engine_memory::MemoryEngine;
