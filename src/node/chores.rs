@@ -118,7 +118,7 @@ pub(super) fn run_housekeeping(preparer: &SegmentPreparer, place: &DiskPlace, co
             Err(error) => return (common.fatal)(&error),
         };
         let reserve_bytes = place.reserve_bytes;
-        let undrained_bytes = common.store.layers_bytes() as u64;
+        let undrained_bytes = common.store.undrained_bytes() as u64;
         let room = Room { free_bytes, reserve_bytes, undrained_bytes, lacks_segment };
         if let Some(full) = common.disk_watch.look(room) {
             let text = match full {

@@ -19,7 +19,7 @@ const LEFT_PART: u64 = 4;
 pub(super) struct Room {
     pub free_bytes: u64,
     pub reserve_bytes: u64,
-    /// Of layers in memory.
+    /// Of layers.
     pub undrained_bytes: u64,
     /// The log could not prepare its next segment.
     pub lacks_segment: bool,

@@ -22,6 +22,15 @@ const HASTY_LOG_BYTES: f64 = 1.2e9;
 const BETWEEN_RESTS_BYTES: u64 = 1 << 20;
 /// How often the engine is synced and the floor raised.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// With less room than so many steps take, what the engine has is synced before the next: should that
+/// have to wait for room, the log at least can let go of what it need not keep.
+const SCARCE_STEPS: u64 = 4;
+/// How often the engine is asked to give back room.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
+/// Before a step is tried again that found less room than there was.
+const NO_ROOM_REST: Duration = Duration::from_secs(1);
+/// Updates come if one was applied so lately.
+const LATELY: Duration = Duration::from_millis(100);
 
 /// Goes on until the node stops.
 pub(super) fn run(log: &Reader, head_every_bytes: u64, place: &DiskPlace, common: &Common) {
@@ -40,7 +49,7 @@ fn drain(
     let failed = |error: StoreError| format!("the store failed: {error}");
     let mut synced_at = Instant::now();
     let mut schedule = DrainSchedule::new(store.applied(), head_every_bytes, Instant::now());
-    let mut waits_for_room = false;
+    let (mut lacks_room, mut given_back_at) = (false, Instant::now());
     let pace = Pace::new(place, common);
     while !common.stopping.load(Ordering::SeqCst) {
         let drained = store.drained();
@@ -60,10 +69,17 @@ fn drain(
         let log_durable = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };
         pace.log_bytes.set(log_bytes);
         let room_bytes = place.room_to_drain()?;
-        let waited = waits_for_room;
-        waits_for_room = room_bytes < store.drain_step_bytes() as u64;
+        let step_bytes = store.drain_step_bytes() as u64;
+        let is_scarce = room_bytes < step_bytes.saturating_mul(SCARCE_STEPS);
+        if synced_at.elapsed() >= SYNC_EVERY || is_scarce {
+            if store.drained() > store.synced() {
+                timed("the store's sync", || store.sync()).map_err(failed)?;
+                common.saving.collapse_again();
+            }
+            synced_at = Instant::now();
+        }
         let began = Instant::now();
-        let progress = if waits_for_room {
+        let progress = if room_bytes < step_bytes {
             DrainProgress::NoRoom
         } else {
             let bytes_max = usize::try_from(room_bytes).unwrap_or(usize::MAX);
@@ -72,12 +88,9 @@ fn drain(
             store.drain_step_within(&limits).map_err(failed)?
         };
         let took = began.elapsed();
-        if synced_at.elapsed() >= SYNC_EVERY {
-            synced_at = Instant::now();
-            if store.drained() > store.synced() {
-                timed("the store's sync", || store.sync()).map_err(failed)?;
-                common.saving.collapse_again();
-            }
+        let lacked_room = std::mem::replace(&mut lacks_room, progress == DrainProgress::NoRoom);
+        if lacks_room && !lacked_room && undrained.frozen_layers > 0 {
+            tracing::warn!(room_bytes, "no room to drain: rows stay in memory");
         }
         match progress {
             // While the engine takes a batch it answers no read, and one batch after the other would
@@ -89,13 +102,15 @@ fn drain(
             // What it rested was within it, or it was short.
             DrainProgress::Drained(_) => {}
             DrainProgress::Idle | DrainProgress::NoRoom => {
-                if waits_for_room && !waited && undrained.frozen_layers > 0 {
-                    tracing::warn!(room_bytes, "no room to drain: rows stay in memory");
+                // Not without room: what gives room back needs some for a while.
+                if !lacks_room && given_back_at.elapsed() >= GIVE_BACK_EVERY {
+                    store.give_back().map_err(failed)?;
+                    given_back_at = Instant::now();
                 }
-                store.give_back().map_err(failed)?;
                 // They wait for a view or for room, perhaps long; who scans should not have to wait.
                 store.put_frozen_in_order();
-                thread::sleep(REST);
+                let tried = lacks_room && room_bytes >= step_bytes;
+                thread::sleep(if tried { NO_ROOM_REST } else { REST });
             }
         }
     }
@@ -106,15 +121,15 @@ fn drain(
 struct Pace<'a> {
     place: &'a DiskPlace,
     common: &'a Common,
-    /// At the last rest.
-    applied: Cell<u64>,
+    /// At the last rest, and since when.
+    applied: Cell<(u64, Instant)>,
     /// Of the log that the engine does not know.
     log_bytes: Cell<u64>,
 }
 
 impl<'a> Pace<'a> {
     fn new(place: &'a DiskPlace, common: &'a Common) -> Pace<'a> {
-        let applied = Cell::new(common.store.applied());
+        let applied = Cell::new((common.store.applied(), Instant::now()));
         Pace { place, common, applied, log_bytes: Cell::new(0) }
     }
 
@@ -128,8 +143,12 @@ impl<'a> Pace<'a> {
     fn rest(&self, took: Duration) {
         let store = &self.common.store;
         let applied = store.applied();
-        let before = self.applied.replace(applied);
-        let rests = if applied > before { RESTS_AMID_UPDATES } else { 1.0 };
+        let (before, since) = self.applied.get();
+        let updates_come = applied > before || since.elapsed() <= LATELY;
+        if applied > before {
+            self.applied.set((applied, Instant::now()));
+        }
+        let rests = if updates_come { RESTS_AMID_UPDATES } else { 1.0 };
         let rest = took.mul_f64(rests * (1.0 - self.haste()));
         let goes_on = || self.common.stopping.load(Ordering::SeqCst) || store.drain_is_awaited();
         if !rest.is_zero() && !goes_on() {

@@ -126,6 +126,11 @@ impl<'a> ChangeRef<'a> {
         Sought { row: self.row, hash: self.hash }
     }
 
+    /// What they take without anything beside.
+    pub fn bytes(&self) -> usize {
+        self.row.len() + self.value.map_or(0, Bytes::len)
+    }
+
     /// Touches the row and its value.
     pub fn touch(&self) {
         touch_value(self.row);

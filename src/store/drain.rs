@@ -61,7 +61,7 @@ pub enum DrainProgress {
     Worked,
     /// A layer is drained: the engine holds the state at this index.
     Drained(u64),
-    /// The disk has no room for the journal; nothing has happened.
+    /// The disk has no room for the journal, or for what is ingested; nothing has happened.
     NoRoom,
 }
 
@@ -179,8 +179,11 @@ impl Store {
         self.shared.drain_awaited.load(Ordering::Relaxed) > 0
     }
 
-    /// Gives back the room on disk that the engine needs no longer.
+    /// Gives back room on disk that the engine needs no longer. Goes on afterwards, and then there may be
+    /// more: to be called again some seconds later.
     pub fn give_back(&self) -> Result<(), StoreError> {
+        // The engine's files must not be replaced meanwhile.
+        let _drainer = self.shared.drainer.lock();
         self.shared.distrust_damage(self.shared.engine.give_back())
     }
 
@@ -274,7 +277,12 @@ impl Drainer {
         });
         let changes: Vec<ChangeRef> = sorted.reduce(merged).unwrap_or_default();
         if let Some(engine) = who_ingests(shared, &changes) {
-            ingest(shared, engine, &changes, end, limits.rest)?;
+            match ingest(shared, engine, &changes, end, limits.rest) {
+                Err(StoreError::Io(error)) if is_full_disk(&error) => {
+                    return Ok(DrainProgress::NoRoom);
+                }
+                ingested => ingested?,
+            }
             let rows = changes.iter().map(|change| change.row);
             return Ok(self.finish(shared, rows, layers.len(), end));
         }
@@ -364,8 +372,11 @@ fn ingest(
     // The marker stands among the store's own rows, which are the last.
     let marker_place = changes.partition_point(|change| change.row[..] < *MARKER);
     let (before, behind) = changes.split_at(marker_place);
+    let mut bytes = 0;
     let before = before.chunks(FETCHED_AT_ONCE).enumerate().flat_map(|(number, changes)| {
-        if number % (INGESTED_AT_ONCE / FETCHED_AT_ONCE) == 0 {
+        bytes += changes.iter().map(ChangeRef::bytes).sum::<usize>();
+        if number % (INGESTED_AT_ONCE / FETCHED_AT_ONCE) == 0 || bytes >= BATCH_BYTES_MAX {
+            bytes = 0;
             rest();
         }
         changes.iter().for_each(ChangeRef::touch);

@@ -61,7 +61,8 @@ pub trait Engine: Send + Sync {
     /// Hands what was applied to the operating system: it survives the death of the process.
     fn flush(&self) -> Result<(), StoreError>;
 
-    /// Gives back the room on disk that it needs no longer, if it puts that off. May go on afterwards.
+    /// Gives back room on disk that it needs no longer, if it puts that off. Goes on afterwards, and then
+    /// there may be more: to be called again some seconds later.
     fn give_back(&self) -> Result<(), StoreError> {
         Ok(())
     }

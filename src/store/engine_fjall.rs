@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub struct FjallEngine {
     cache_capacity_bytes: u64,
     /// `None` once closed, and when opening again after a wipe failed.
     files: RwLock<Option<Files>>,
-    /// Since room was given back.
-    ingested: AtomicBool,
+    /// So many times there may be room to give back.
+    to_give_back: AtomicU8,
 }
 
 #[derive(Clone)]
@@ -62,6 +62,8 @@ const OVERLAPPING_MANY: usize = 12;
 const OVERLAPPING_MAX: usize = 24;
 /// A journal begins with half of it. Batches that ingestions come between would let it grow for ever.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// What was ingested leads to compactions, each of which removes what the one before replaced.
+const GIVEN_BACK_TIMES: u8 = 2;
 const COMPACTION_WAIT: Duration = Duration::from_millis(10);
 const COMPACTION_WAITS_MAX: usize = 1000;
 
@@ -75,7 +77,7 @@ impl FjallEngine {
             directory,
             cache_capacity_bytes,
             files: RwLock::new(None),
-            ingested: AtomicBool::new(false),
+            to_give_back: AtomicU8::new(0),
         };
         *engine.files.write() = Some(engine.open_files()?);
         Ok(engine)
@@ -206,7 +208,7 @@ impl Ingest for FjallEngine {
             // Once killed, fjall takes from its journal what is newer than all its tables. A value that
             // stays, the marker, keeps these tables from vanishing with all that they removed.
             ingestion.finish()?;
-            self.ingested.store(true, Ordering::Relaxed);
+            self.to_give_back.store(GIVEN_BACK_TIMES, Ordering::Relaxed);
             let journal_grows = database.journal_disk_space()? > JOURNAL_BYTES_MAX;
             if journal_grows || rows.l0_table_count() >= OVERLAPPING_MANY {
                 FjallEngine::ask_for_compactions(&rows)?;
@@ -317,7 +319,9 @@ impl Engine for FjallEngine {
     }
 
     fn give_back(&self) -> Result<(), StoreError> {
-        match self.ingested.swap(false, Ordering::Relaxed) {
+        let left = self.to_give_back.load(Ordering::Relaxed);
+        self.to_give_back.store(left.saturating_sub(1), Ordering::Relaxed);
+        match left > 0 {
             true => self
                 .files()
                 .and_then(|files| fenced(|| FjallEngine::ask_for_compactions(&files.rows))),

@@ -231,30 +231,31 @@ impl RowCache {
 
     /// Remembers a row's value, or its absence; forgets the row if that is too large.
     pub fn insert(&self, sought: Sought, value: Option<&Bytes>) {
+        let value_bytes = value.map_or(0, Bytes::len);
+        // No less than the slot says of itself: so there is room for it once all others are gone.
+        let bytes_max = sought.row().len() + value_bytes + OVERHEAD_BYTES;
         let mut part = self.part(sought.known_hash()).write();
         let place = part.place(sought);
-        if value.is_some_and(|value| value.len() > CACHED_VALUE_BYTES_MAX.min(self.part_bytes_max))
-        {
+        if value_bytes > CACHED_VALUE_BYTES_MAX || bytes_max > self.part_bytes_max {
             return place.into_iter().for_each(|place| part.remove(place));
         }
-        match place {
-            Some(place) => part.set(place, value),
-            None => {
-                let slot = Slot {
-                    hash: sought.known_hash(),
-                    row: Row::new(sought.row()),
-                    value: own(value),
-                    uses: AtomicU8::default(),
-                };
-                while part.bytes + slot.bytes() > self.part_bytes_max {
-                    part.make_room();
-                }
-                part.add(slot);
+        if let Some(place) = place {
+            part.set(place, value);
+            while part.bytes > self.part_bytes_max {
+                part.make_room();
             }
+            return;
         }
-        while part.bytes > self.part_bytes_max {
+        let slot = Slot {
+            hash: sought.known_hash(),
+            row: Row::new(sought.row()),
+            value: own(value),
+            uses: AtomicU8::default(),
+        };
+        while part.bytes + slot.bytes() > self.part_bytes_max {
             part.make_room();
         }
+        part.add(slot);
     }
 
     /// Forgets all.
@@ -288,6 +289,25 @@ mod tests {
         assert_eq!(cache.get(Sought::new(&row(1))), None);
         cache.clear();
         assert_eq!(cache.get(Sought::new(&row(300))), None);
+    }
+
+    #[test]
+    fn rows_longer_than_a_part_are_not_kept() {
+        let cache = RowCache::new(1 << 20);
+        let value = Bytes::from_static(b"v");
+        for _ in ["an empty part", "a full one"] {
+            for length in [(1 << 20) - OVERHEAD_BYTES, 1 << 20, 3 << 20] {
+                let row = vec![b'x'; length];
+                for value in [None, Some(&value)] {
+                    cache.insert(Sought::new(&row), value);
+                    let fits = length < 1 << 20 && value.is_none();
+                    assert_eq!(cache.get(Sought::new(&row)), fits.then_some(None));
+                }
+            }
+            for n in 0..10_000_u32 {
+                cache.insert(Sought::new(&n.to_be_bytes()), Some(&Bytes::from(vec![0; 100])));
+            }
+        }
     }
 
     #[test]

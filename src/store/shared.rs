@@ -371,6 +371,13 @@ impl Store {
         self.shared.layers_bytes.load(Ordering::Relaxed)
     }
 
+    /// About what the layers will take on disk, those that wait in files included.
+    pub fn undrained_bytes(&self) -> usize {
+        let layers = self.shared.layers.read();
+        let frozen = layers.frozen.iter().map(|layer| layer.changes_bytes);
+        layers.active_bytes() + frozen.sum::<usize>()
+    }
+
     /// Whether the layers take more memory than they should: the caller slows updates down until
     /// draining has caught up. Waits for nothing.
     pub fn over_bound(&self) -> bool {

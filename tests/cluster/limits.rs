@@ -50,6 +50,32 @@ fn too_large_a_value_is_refused_with_its_size_and_the_limit() {
     assert_eq!(cluster.master_now(), Some(master), "it stayed the master");
 }
 
+/// Longer than a part of any cache on the way.
+#[test]
+fn keys_of_megabytes_are_read_written_drained_and_read_again() {
+    let cluster = Cluster::start_with("lease = \"2s\"");
+    let master = cluster.master();
+    let mut client = Client::connect(cluster.address(master), ANSWER_WITHIN).expect("it is there");
+    let keys: Vec<String> = (2..8).map(|mib| "k".repeat(mib << 20)).collect();
+    for value in ["first", "second"] {
+        for key in &keys {
+            client.set_timeout(ANSWER_WITHIN);
+            let before = if value == "first" { Reply::Null } else { Reply::bulk("first") };
+            assert_eq!(client.call(&["GET", key]).expect("an answer"), before);
+            assert_eq!(client.call(&["SET", key, value]).expect("an answer"), Reply::OK);
+        }
+        // A head, and with it what was applied, goes to the engine.
+        assert_eq!(client.call(&["SAVE"]).expect("an answer"), Reply::OK);
+    }
+    for key in &keys {
+        client.set_timeout(ANSWER_WITHIN);
+        assert_eq!(client.call(&["GET", key]).expect("an answer"), Reply::bulk("second"));
+    }
+    for seat in 0..3 {
+        assert!(cluster.report(seat).is_some(), "node {seat} is gone:\n{}", cluster.log(seat));
+    }
+}
+
 #[test]
 fn a_header_alone_takes_no_memory() {
     let cluster = Cluster::alone();
