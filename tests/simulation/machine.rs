@@ -187,8 +187,7 @@ impl Machine {
         seed: u64,
         now_us: u64,
     ) -> Result<(), StartError> {
-        // Every second machine's engine takes many rows at once.
-        let ingests = (self.node as u64 + plan.seed) % 2 == 1;
+        let ingests = plan.ingests && (self.node as u64 + plan.seed) % 2 == 1;
         self.engine.set_ingests(ingests.then_some(60_000));
         let place = StorePlace {
             engine: EngineChoice::Memory(self.engine.clone()),

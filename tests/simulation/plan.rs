@@ -128,6 +128,8 @@ pub struct Plan {
     /// Saves wait outside of the log until the sync before them has ended, as for the log's thread: a kill
     /// takes them.
     pub saves_wait: bool,
+    /// Every second machine's engine takes many rows at once.
+    pub ingests: bool,
     /// Layers that wait for a view go to a file when they are large.
     pub spills: bool,
     #[cfg(feature = "planted-bugs")]
@@ -180,6 +182,7 @@ impl Plan {
             early_views: 0.1,
             turn_us_max: 2_000,
             saves_wait: seed % 2 == 1,
+            ingests: true,
             spills: rng.u8(..4) == 0,
             #[cfg(feature = "planted-bugs")]
             planted: None,

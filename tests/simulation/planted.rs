@@ -70,6 +70,8 @@ fn plan(seed: u64, bug: Bug) -> Plan {
     }
     // Where saves wait, what is in the log and not on disk is rare.
     plan.saves_wait = false;
+    // The rarest is found in the runs that it was found in.
+    plan.ingests = bug == Bug::IndexBehindRows;
     let mut plan = match bug {
         Bug::HalfSyncedOutranks => {
             plan.chunk_bytes = 1;
