@@ -225,6 +225,11 @@ impl Driver {
         self.proposals.in_flight() > 0
     }
 
+    /// So many clients wait for updates that this thread is better used for them than for a disk.
+    pub fn is_crowded(&self) -> bool {
+        self.lead.is_some() && self.proposals.is_crowded()
+    }
+
     /// A planned stop is complete: nothing is led and nothing pending.
     pub fn stopped(&self) -> bool {
         self.handed_over

@@ -25,6 +25,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const CROWD_PART: usize = 3;
 /// of which one in so many is forgotten with each entry, so that it shrinks when clients leave.
 const CROWD_FORGETS: usize = 16;
+/// So many have something to say while a disk syncs.
+const CROWD_BUSY: usize = 200;
 
 /// One entry that was proposed here and is not chosen yet.
 struct Proposed {
@@ -87,6 +89,11 @@ impl Proposals {
     /// not. Clients that were answered together come back together, a little later.
     pub fn missing_to_gather(&self) -> usize {
         (self.crowd / CROWD_PART).saturating_sub(self.queue.len())
+    }
+
+    /// So many wait that somebody always has something to say.
+    pub fn is_crowded(&self) -> bool {
+        self.crowd >= CROWD_BUSY
     }
 
     pub fn in_flight(&self) -> usize {

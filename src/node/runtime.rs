@@ -322,7 +322,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         inbox.expect_submissions(driver.submissions_awaited());
         world.common.applied_is_awaited.store(driver.awaits_applied(), Ordering::SeqCst);
         let leads = driver.replica().is_leader();
-        world.save_now().await;
+        world.save_now(driver.is_crowded()).await;
         if let Err(error) = world.apply_now(leads).await {
             (world.common.fatal)(&format!("the store failed: {error}"));
         }

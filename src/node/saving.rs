@@ -3,10 +3,13 @@
 //! A disk that syncs in little more time than two changes of threads take is used by the driver itself,
 //! and what comes meanwhile makes the next batch. One that takes longer is left to the log's thread, so
 //! that heartbeats go on meanwhile. Which of the two it is shows in how long the last sync took, and
-//! whether any stalled lately. So a disk that begins to stall holds the driver up once. That must not
-//! become a habit: a follower that is held up grants no lease, a leader does not renew its own, and
-//! nodes that share a disk are held up together. Clients who wait for an update meanwhile hear in time
-//! that it is uncertain (`server/answers.rs`).
+//! whether any stalled lately. The driver of a master with very many clients leaves every disk to the
+//! log's thread: there are always some whom it can read from and answer meanwhile.
+//!
+//! So a disk that begins to stall holds the driver up once. That must not become a habit: a follower
+//! that is held up grants no lease, a leader does not renew its own, and nodes that share a disk are
+//! held up together. Clients who wait for an update meanwhile hear in time that it is uncertain
+//! (`server/answers.rs`).
 //!
 //! Invariant: saves reach the log in the order in which the replica gave them. The driver uses the
 //! log itself only while nothing waits for the log's thread.

@@ -32,14 +32,15 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Does what the step wants saved. What it has sent leaves first: the other nodes' syncs then run
+    /// Does what the step wants saved, itself if that is soonest and there is nothing better to do
+    /// meanwhile (`busy`: there is). What it has sent leaves first: the other nodes' syncs then run
     /// beside this one.
-    pub(super) async fn save_now(&mut self) {
+    pub(super) async fn save_now(&mut self, busy: bool) {
         if self.saves.is_empty() {
             return;
         }
         let saving = &self.common.saving;
-        if saving.is_quick(&self.saves) {
+        if !busy && saving.is_quick(&self.saves) {
             if std::mem::take(&mut self.has_sent) {
                 tokio::task::yield_now().await;
             }

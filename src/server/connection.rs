@@ -10,6 +10,7 @@ mod handler;
 mod moving;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -309,7 +310,9 @@ impl<H: ConnectionHandler> Connection<H> {
                 biased;
                 outcome = &mut ticket => return Ok(outcome),
                 () = self.registration.client().killed() => return Err(End::AtOnce),
-                readable = self.stream.readable(), if reads_ahead => readable?,
+                // Not `readable`: this one keeps the room for its waker.
+                readable = poll_fn(|context| self.stream.poll_read_ready(context)),
+                    if reads_ahead => readable?,
                 () = sleep_until(half_closed_end.unwrap_or_else(Instant::now)),
                     if half_closed_end.is_some() => return Err(End::AtOnce),
             }

@@ -1,15 +1,19 @@
 //! Which clients are connected, and how to part from them.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::net::{Shutdown, shutdown};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 use super::room_ahead::RoomsAhead;
@@ -24,7 +28,7 @@ pub struct Client {
     id: u64,
     address: SocketAddr,
     created: Instant,
-    /// Milliseconds after `created`.
+    /// By [`coarse_ms`].
     last_used_ms: AtomicU64,
     name: Mutex<Bytes>,
     readonly: AtomicBool,
@@ -38,7 +42,8 @@ pub struct Client {
     room_bytes: AtomicUsize,
     /// Its connection shall keep no more room than it needs, until it says something.
     told_to_rest: AtomicBool,
-    told_to_leave: Notify,
+    /// Of the connection's task, while it waits.
+    waiting: AtomicWaker,
     /// Its socket, while its task may stand still and others must be able to close it.
     socket: Mutex<Option<OwnedFd>>,
 }
@@ -61,8 +66,8 @@ impl Client {
 
     /// How long ago its last request came.
     pub fn idle(&self) -> Duration {
-        let last_used = Duration::from_millis(self.last_used_ms.load(Ordering::Relaxed));
-        self.created.elapsed().saturating_sub(last_used)
+        let last_used_ms = self.last_used_ms.load(Ordering::Relaxed);
+        Duration::from_millis(coarse_ms().saturating_sub(last_used_ms))
     }
 
     /// As given by CLIENT SETNAME; empty: none.
@@ -112,13 +117,13 @@ impl Client {
 
     fn leave(&self, how: u8) {
         self.leaving.fetch_max(how, Ordering::SeqCst);
-        self.told_to_leave.notify_one();
+        self.waiting.wake();
     }
 
     /// Has its handler asked for what waits for it.
     pub fn call(&self) {
         self.called.store(true, Ordering::SeqCst);
-        self.told_to_leave.notify_one();
+        self.waiting.wake();
     }
 
     /// Whether it was called since last asked.
@@ -155,23 +160,32 @@ impl Client {
     /// Waits for [`Client::finish`], [`Client::kill`] or [`Client::call`]. Only the connection itself
     /// calls it.
     pub(super) async fn told(&self) {
-        while !self.must_finish() && !self.called.load(Ordering::SeqCst) {
-            self.told_to_leave.notified().await;
-        }
+        self.until(|| self.must_finish() || self.called.load(Ordering::SeqCst)).await;
     }
 
     /// Waits for [`Client::kill`]. Only the connection itself calls it.
     pub(super) async fn killed(&self) {
-        // A notice before we wait leaves a permit, so none is missed.
-        while self.leaving.load(Ordering::SeqCst) < KILL {
-            self.told_to_leave.notified().await;
-        }
+        self.until(|| self.leaving.load(Ordering::SeqCst) >= KILL).await;
+    }
+
+    async fn until(&self, happened: impl Fn() -> bool) {
+        poll_fn(|context| {
+            // In this order: what happens between the two wakes us.
+            self.waiting.register(context.waker());
+            if happened() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     pub(super) fn touch(&self) {
-        let now_ms = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_used_ms.store(now_ms, Ordering::Relaxed);
+        self.last_used_ms.store(coarse_ms(), Ordering::Relaxed);
     }
+}
+
+/// Some milliseconds exact, and cheaper to look at than an [`Instant`].
+fn coarse_ms() -> u64 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// All connected clients.
@@ -212,7 +226,7 @@ impl ClientRegistry {
             id,
             address,
             created: Instant::now(),
-            last_used_ms: AtomicU64::new(0),
+            last_used_ms: AtomicU64::new(coarse_ms()),
             name: Mutex::default(),
             readonly: AtomicBool::new(false),
             leaving: AtomicU8::new(STAY),
@@ -220,7 +234,7 @@ impl ClientRegistry {
             received_bytes: AtomicUsize::new(0),
             room_bytes: AtomicUsize::new(0),
             told_to_rest: AtomicBool::new(false),
-            told_to_leave: Notify::new(),
+            waiting: AtomicWaker::new(),
             socket: Mutex::new(None),
         });
         clients.insert(id, Arc::clone(&client));

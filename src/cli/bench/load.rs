@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use resp::encode_request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::mix::{self, Kind, Mix};
 use super::{BenchArgs, replies};
@@ -193,9 +195,13 @@ pub async fn client(plan: std::sync::Arc<Plan>, shared: std::sync::Arc<Shared>, 
     let mut connection: Option<Connection> = None;
     let mut request = BytesMut::new();
     let mut kinds = Vec::with_capacity(plan.pipeline);
-    while Instant::now() < plan.end {
+    // Looking at the clock costs more than making a request up, so the end of one exchange is taken
+    // for the beginning of the next.
+    let mut now = Instant::now();
+    while now < plan.end {
         let Some(open) = &mut connection else {
             connection = Connection::open(&shared).await;
+            now = Instant::now();
             continue;
         };
         request.clear();
@@ -205,10 +211,12 @@ pub async fn client(plan: std::sync::Arc<Plan>, shared: std::sync::Arc<Shared>, 
             mix::write_command(&mut request, kind, &mut random, plan.keys, &value);
             kinds.push(kind);
         }
-        let sent = Instant::now();
-        let round = Round { plan: &plan, shared: &shared, totals, sent };
-        if !open.exchange(&request, &kinds, &round).await {
+        let mut round = Round { plan: &plan, shared: &shared, totals, sent: now, answered: now };
+        let goes_on = open.exchange(&request, &kinds, &mut round).await;
+        now = round.answered;
+        if !goes_on {
             connection = None;
+            now = Instant::now();
         }
     }
 }
@@ -219,15 +227,17 @@ struct Round<'a> {
     shared: &'a Shared,
     totals: &'a Mutex<Totals>,
     sent: Instant,
+    /// When replies came last.
+    answered: Instant,
 }
 
 impl Round<'_> {
-    /// Counts `kinds`, answered at the same moment without an error.
-    fn answered(&self, kinds: &[Kind]) {
+    /// Counts `kinds`, answered just now without an error.
+    fn count(&self, kinds: &[Kind]) {
         if kinds.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.answered;
         self.shared.answered.fetch_add(kinds.len() as u64, Ordering::Relaxed);
         if self.sent < self.plan.begin || now > self.plan.end {
             return;
@@ -248,6 +258,8 @@ struct Connection {
     /// Of the server's address.
     position: usize,
     buffer: BytesMut,
+    /// Ends when a pipeline may be overdue. Set anew only then: most are answered long before.
+    overdue: Pin<Box<Sleep>>,
 }
 
 impl Connection {
@@ -256,7 +268,9 @@ impl Connection {
         let connect = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(&address)).await;
         match connect {
             Ok(Ok(stream)) if stream.set_nodelay(true).is_ok() => {
-                Some(Connection { stream, position, buffer: BytesMut::with_capacity(READ_BYTES) })
+                let buffer = BytesMut::with_capacity(READ_BYTES);
+                let overdue = Box::pin(tokio::time::sleep(ANSWER_WITHIN));
+                Some(Connection { stream, position, buffer, overdue })
             }
             _ => {
                 shared.leave(position);
@@ -267,20 +281,22 @@ impl Connection {
     }
 
     /// Sends one pipeline and reads its answers; false when the connection is of no more use.
-    async fn exchange(&mut self, request: &[u8], kinds: &[Kind], round: &Round<'_>) -> bool {
+    async fn exchange(&mut self, request: &[u8], kinds: &[Kind], round: &mut Round<'_>) -> bool {
         let mut done = 0;
         let mut refusal = None;
+        let Connection { stream, buffer, overdue, .. } = self;
+        let deadline = tokio::time::Instant::from_std(round.sent + ANSWER_WITHIN);
         let answers = async {
-            self.stream.write_all(request).await?;
+            stream.write_all(request).await?;
             while done < kinds.len() {
-                done += self.read_replies(&kinds[done..], round, &mut refusal).await?;
+                done += read_replies(stream, buffer, &kinds[done..], round, &mut refusal).await?;
             }
             io::Result::Ok(())
         };
-        let failure = match tokio::time::timeout(ANSWER_WITHIN, answers).await {
-            Ok(Ok(())) => None,
-            Ok(Err(_)) => Some("closed"),
-            Err(_) => Some("timeout"),
+        let failure = tokio::select! {
+            biased;
+            answered = answers => answered.err().map(|_| "closed"),
+            () = passes(overdue, deadline) => Some("timeout"),
         };
         if let Some(word) = failure {
             round.shared.count_errors(word, (kinds.len() - done) as u64);
@@ -302,38 +318,49 @@ impl Connection {
             }
         }
     }
+}
 
-    /// Reads once and counts the replies that are whole; how many.
-    async fn read_replies(
-        &mut self,
-        kinds: &[Kind],
-        round: &Round<'_>,
-        refusal: &mut Option<Refusal>,
-    ) -> io::Result<usize> {
-        self.buffer.reserve(READ_BYTES);
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let (mut offset, mut count, mut counted) = (0, 0, 0);
-        while count < kinds.len() {
-            let reply = replies::first(&self.buffer[offset..])
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-            let Some(reply) = reply else { break };
-            if let Some(text) = reply.error {
-                round.answered(&kinds[counted..count]);
-                counted = count + 1;
-                let text = String::from_utf8_lossy(text);
-                let word = text.split(' ').next().unwrap_or_default();
-                round.shared.count_errors(word, 1);
-                *refusal = Refusal::of(&text).or(refusal.take());
-            }
-            offset += reply.length;
-            count += 1;
-        }
-        round.answered(&kinds[counted..count]);
-        self.buffer.advance(offset);
-        Ok(count)
+/// Waits until then. The timer may be set for an earlier time.
+async fn passes(timer: &mut Pin<Box<Sleep>>, deadline: tokio::time::Instant) {
+    timer.as_mut().await;
+    while timer.deadline() < deadline {
+        timer.as_mut().reset(deadline);
+        timer.as_mut().await;
     }
+}
+
+/// Reads once and counts the replies that are whole; how many.
+async fn read_replies(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    kinds: &[Kind],
+    round: &mut Round<'_>,
+    refusal: &mut Option<Refusal>,
+) -> io::Result<usize> {
+    buffer.reserve(READ_BYTES);
+    if stream.read_buf(buffer).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    round.answered = Instant::now();
+    let (mut offset, mut count, mut counted) = (0, 0, 0);
+    while count < kinds.len() {
+        let reply = replies::first(&buffer[offset..])
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let Some(reply) = reply else { break };
+        if let Some(text) = reply.error {
+            round.count(&kinds[counted..count]);
+            counted = count + 1;
+            let text = String::from_utf8_lossy(text);
+            let word = text.split(' ').next().unwrap_or_default();
+            round.shared.count_errors(word, 1);
+            *refusal = Refusal::of(&text).or(refusal.take());
+        }
+        offset += reply.length;
+        count += 1;
+    }
+    round.count(&kinds[counted..count]);
+    buffer.advance(offset);
+    Ok(count)
 }
 
 /// Errors after which a client goes elsewhere.

@@ -51,6 +51,8 @@ pub(super) struct Account {
     run_count: u64,
     /// 0: the clock was not looked at since the last run.
     since_us: u64,
+    /// `since_us` is when the request at hand began.
+    is_fresh: bool,
     /// Keys that reads found and missed.
     pub(super) hits: u64,
     pub(super) misses: u64,
@@ -68,6 +70,7 @@ impl Account {
             run_place: 0,
             run_count: 0,
             since_us: 0,
+            is_fresh: false,
             hits: 0,
             misses: 0,
             submission_us: 0,
@@ -100,6 +103,7 @@ impl Session {
     /// A request is about to be run.
     pub(super) fn begin_command(&mut self, place: usize, spec: &Spec, args: &[Bytes]) {
         let account = &mut self.account;
+        account.is_fresh = false;
         let goes_on = account.run_count > 0 && !account.exact && account.command_place == place;
         if goes_on && args.len() <= ARGUMENTS_MAX {
             (account.place, account.fate) = (account.run_place, Fate::Ran);
@@ -116,7 +120,7 @@ impl Session {
         (account.place, account.exact, account.fate) = (place, exact, Fate::Ran);
         account.run_place = place;
         if account.since_us == 0 {
-            account.since_us = self.shared.now_us();
+            (account.since_us, account.is_fresh) = (self.shared.now_us(), true);
         }
     }
 
@@ -217,7 +221,10 @@ impl Session {
         self.account.fate = Fate::Later;
         if self.account.submission_us == 0 {
             // The time at which the run before it ended is not always known.
-            self.account.submission_us = self.shared.now_us();
+            self.account.submission_us = match self.account.is_fresh {
+                true => self.account.since_us,
+                false => self.shared.now_us(),
+            };
         }
     }
 
