@@ -13,6 +13,11 @@ use super::rows::StoreError;
 use super::sealed::seal;
 use super::shared::{Shared, Store};
 
+/// Bytes of rows that an engine gets as a batch,
+const BATCH_BYTES: usize = 1 << 20;
+/// and that one which ingests gets at once.
+const INGESTED_BYTES: usize = 32 << 20;
+
 /// A replacement under way. Reads fail with [`StoreError::Replaced`] until it is finished; dropped
 /// before, the store stays unreadable until another one is finished or the store is opened again.
 pub struct Rebuild {
@@ -80,9 +85,13 @@ impl Rebuild {
         let sealed = seal(&row, value);
         self.batch.push((row, Some(sealed)));
         self.rows += 1;
-        let rows_max = self.store.shared.options.drain_batch_rows;
-        if self.batch.len() >= rows_max || self.batch_bytes >= 1 << 20 {
-            self.apply()?;
+        let shared = &self.store.shared;
+        let (rows_max, bytes_max) = match shared.engine.ingest() {
+            Some(_) => (usize::MAX, INGESTED_BYTES),
+            None => (shared.options.drain_batch_rows, BATCH_BYTES),
+        };
+        if self.batch.len() >= rows_max || self.batch_bytes >= bytes_max {
+            self.hand_over()?;
         }
         Ok(())
     }
@@ -92,17 +101,39 @@ impl Rebuild {
         self.rows
     }
 
-    fn apply(&mut self) -> Result<(), StoreError> {
-        self.store.shared.engine.apply(&self.batch)?;
-        self.batch.clear();
+    /// Gives the engine what has gathered.
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        let engine = &*self.store.shared.engine;
+        let mut batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
+        let many = batch.len() >= self.store.shared.options.ingest_rows_min;
+        if let Some(ingesting) = engine.ingest().filter(|_| many) {
+            let row_bytes_max = ingesting.row_bytes_max();
+            let long = batch.extract_if(.., |(row, _)| row.len() > row_bytes_max).collect();
+            ingesting.ingest(&mut std::mem::replace(&mut batch, long).into_iter())?;
+        }
+        let mut left = &batch[..];
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = |(row, value): &&Change| {
+                let is_first = bytes == 0;
+                bytes += row.len() + value.as_ref().map_or(0, Bytes::len);
+                is_first || bytes <= BATCH_BYTES
+            };
+            let rows_max = self.store.shared.options.drain_batch_rows;
+            let (now, later) = left.split_at(left.iter().take(rows_max).take_while(fits).count());
+            engine.apply(now)?;
+            left = later;
+        }
         Ok(())
     }
 
     /// Makes the rows the store's state, at index `applied`, durably.
     pub fn finish(mut self, applied: u64) -> Result<(), StoreError> {
+        self.hand_over()?;
+        // The last of all: whoever finds the marker finds all rows.
         self.batch.extend(index_changes(applied));
-        self.apply()?;
+        self.hand_over()?;
         let shared = &*self.store.shared;
         shared.engine.sync()?;
         shared.change_trust(|trust| {

@@ -69,6 +69,34 @@ fn rows_stay_across_reopening_are_scanned_both_ways_and_wiped() {
 }
 
 #[test]
+fn a_rebuild_takes_rows_of_all_sizes() {
+    for engine in BOTH {
+        let directory = synced(engine);
+        let (store, _) = open(engine, directory.path());
+        let mut state = Model::new();
+        // More than goes to an engine at once, then few, and rows longer than fjall takes at once.
+        for number in 0..40_u8 {
+            state.insert(row(1, &format!("large {number}")), vec![number; 1 << 20].into());
+            state.insert(row(2, &format!("small {number}")), vec![number].into());
+        }
+        for number in 0..3 {
+            let name = [number.to_string(), "x".repeat(70_000)].concat();
+            state.insert(row(1, &name), "of a long row".into());
+        }
+        let rows = state.iter().map(|(row, value)| Ok((row.clone(), value.clone())));
+        store.reset_to_rows(9, rows).expect("resets");
+        assert_eq!(all(&store.read()), state);
+        apply(&store, &["a"]);
+        state = all(&store.read());
+        drain(&store);
+        drop(store);
+        let (store, opened) = open(engine, directory.path());
+        assert_eq!(opened, Opened { applied: 10, distrust: None });
+        assert_eq!(all(&store.read()), state);
+    }
+}
+
+#[test]
 fn an_engine_in_the_place_of_the_other_is_distrusted_and_emptied() {
     for (before, after) in [(sled as Choice, fjall as Choice), (fjall, sled)] {
         let directory = synced(before);
