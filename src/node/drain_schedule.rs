@@ -8,13 +8,16 @@ const FILLED_LAYERS_MAX: f64 = 1.5;
 /// or so many are frozen, which whoever looks for a row looks through,
 const FROZEN_LAYERS_MAX: usize = 4;
 /// or after about so much log, which a restart replays;
-const LOG_BYTES_MAX: f64 = 400e6;
+const LOG_BYTES_MAX: f64 = 800e6;
 /// less if heads are more frequent, since the log that they do not need stays until it is drained,
-const HEADS_MAX: f64 = 1.5;
+const HEADS_MAX: f64 = 3.0;
 /// or so long after it ended,
 const AFTER_BUSY: Duration = Duration::from_secs(300);
-/// or so long, and nobody updates anything.
+/// or so long, and nobody updates anything,
 const AFTER_QUIET: Duration = Duration::from_secs(30);
+/// or nobody updates anything and there is so much of that log: who updates in bursts had better find
+/// it done.
+const QUIET_LOG_PART: f64 = 0.25;
 /// Nobody does if nothing was applied for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -68,9 +71,10 @@ impl DrainSchedule {
             return false;
         }
         let quiet = now.duration_since(self.applied_at) >= QUIET;
-        let after = if quiet { AFTER_QUIET } else { AFTER_BUSY };
+        let (after, log_part) =
+            if quiet { (AFTER_QUIET, QUIET_LOG_PART) } else { (AFTER_BUSY, 1.0) };
         let due = undrained.applied > undrained.drained
-            && (undrained.log_bytes as f64 >= self.log_bytes_max
+            && (undrained.log_bytes as f64 >= log_part * self.log_bytes_max
                 || now.duration_since(self.ended_at) >= after);
         self.drains = due
             || undrained.frozen_layers >= FROZEN_LAYERS_MAX
@@ -117,7 +121,10 @@ mod tests {
         assert_eq!(begins(&undrained(6, 1000, 3, 1.4), soon, true), (false, false));
         assert_eq!(begins(&undrained(6, 1000, 4, 0.1), soon, true), (true, false));
         assert_eq!(begins(&undrained(6, 1000, 1, 1.5), soon, true), (true, false));
-        assert_eq!(begins(&undrained(6, 1 << 29, 0, 0.1), soon, true), (true, true));
+        assert_eq!(begins(&undrained(6, 500 << 20, 0, 0.1), soon, true), (false, false));
+        assert_eq!(begins(&undrained(6, 900 << 20, 0, 0.1), soon, true), (true, true));
+        assert_eq!(begins(&undrained(6, 100 << 20, 0, 0.1), soon, false), (false, false));
+        assert_eq!(begins(&undrained(6, 250 << 20, 0, 0.1), soon, false), (true, true));
         assert_eq!(begins(&undrained(6, 1000, 0, 0.1), AFTER_QUIET, true), (false, false));
         assert_eq!(begins(&undrained(6, 1000, 0, 0.1), AFTER_QUIET, false), (true, true));
         assert_eq!(begins(&undrained(6, 1000, 0, 0.1), AFTER_BUSY, true), (true, true));
@@ -143,8 +150,8 @@ mod tests {
     #[test]
     fn frequent_heads_make_for_frequent_drains() {
         for _ in 0..100 {
-            assert!((1125.0..=1500.0).contains(&some_log_bytes(1000)));
-            assert!((300e6..=400e6).contains(&some_log_bytes(1 << 40)));
+            assert!((2250.0..=3000.0).contains(&some_log_bytes(1000)));
+            assert!((600e6..=800e6).contains(&some_log_bytes(1 << 40)));
         }
     }
 }

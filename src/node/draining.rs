@@ -17,7 +17,7 @@ use crate::transaction_log::Reader;
 /// finds the processors free, and who goes on is held to the engine's pace little by little.
 const RESTS_AMID_UPDATES: f64 = 15.0;
 /// With so much log that the engine does not know draining is in a hurry: a restart replays it.
-const HASTY_LOG_BYTES: f64 = 1.2e9;
+const HASTY_LOG_BYTES: f64 = 2.4e9;
 /// What a step writes between two rests, about.
 const BETWEEN_RESTS_BYTES: u64 = 1 << 20;
 /// How often the engine is synced and the floor raised.

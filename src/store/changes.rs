@@ -21,7 +21,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 
 /// Values up to this size are copied to where the old one was; the processor's caches get all of them.
-const COPIED_BYTES_MAX: usize = 512;
+pub(super) const COPIED_BYTES_MAX: usize = 512;
 /// What the processor's caches take at once.
 const LINE_BYTES: usize = 64;
 
@@ -326,21 +326,24 @@ impl Changes {
     }
 }
 
-/// Sets a value; returns how long it was. One of the same length takes the old one's place in memory,
-/// which was just looked at, unless somebody still reads it: new places are far away ones.
+/// Sets a value; returns how long it was.
 fn overwrite(place: &mut Option<Bytes>, value: Option<Bytes>) -> usize {
-    let old_bytes = place.as_ref().map_or(0, Bytes::len);
-    *place = match (place.take(), value) {
-        (Some(old), Some(new)) if old.len() == new.len() && new.len() <= COPIED_BYTES_MAX => {
-            let copied = old.try_into_mut().map(|mut room| {
-                room.copy_from_slice(&new);
-                room.freeze()
-            });
-            Some(copied.unwrap_or(new))
-        }
-        (_, value) => value,
-    };
+    let old = place.take();
+    let old_bytes = old.as_ref().map_or(0, Bytes::len);
+    *place = in_place_of(old, value.as_ref()).or(value);
     old_bytes
+}
+
+/// A short value in the memory of the old one, which was just looked at, if that is just as long and
+/// nobody else reads it: new places are far away ones.
+pub(super) fn in_place_of(old: Option<Bytes>, new: Option<&Bytes>) -> Option<Bytes> {
+    let (old, new) = old.zip(new)?;
+    if old.len() != new.len() || new.len() > COPIED_BYTES_MAX {
+        return None;
+    }
+    let mut room = old.try_into_mut().ok()?;
+    room.copy_from_slice(new);
+    Some(room.freeze())
 }
 
 pub(super) fn range_of<'a, G>(

@@ -16,12 +16,10 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-use super::changes::{Sought, touch_value};
+use super::changes::{COPIED_BYTES_MAX, Sought, in_place_of, touch_value};
 
 /// Values above this size are not kept.
 pub(super) const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
-/// Values up to this size are copied.
-const COPIED_BYTES_MAX: usize = 512;
 /// What a row costs beside its value, about: its place in a table that grows by doubling, in the
 /// index, and what the allocator rounds up.
 const OVERHEAD_BYTES: usize = 120;
@@ -143,16 +141,7 @@ impl Part {
     fn set(&mut self, place: usize, value: Option<&Bytes>) {
         let slot = &mut self.slots[place];
         self.bytes -= slot.bytes();
-        slot.value = match (slot.value.take(), value) {
-            (Some(old), Some(new)) if old.len() == new.len() && new.len() <= COPIED_BYTES_MAX => {
-                old.try_into_mut().ok().map(|mut room| {
-                    room.copy_from_slice(new);
-                    room.freeze()
-                })
-            }
-            _ => None,
-        }
-        .or_else(|| own(value));
+        slot.value = in_place_of(slot.value.take(), value).or_else(|| own(value));
         self.bytes += slot.bytes();
     }
 
