@@ -210,8 +210,10 @@ impl Drainer {
     fn step(&mut self, shared: &Shared, limits: &DrainLimits) -> Result<DrainProgress, StoreError> {
         let Some(mut current) = self.current.take() else {
             return match self.start_layers(shared, limits)? {
-                DrainProgress::Idle if spill(shared)? => Ok(DrainProgress::Worked),
-                DrainProgress::Idle => self.purge(shared),
+                DrainProgress::Idle => match spill(shared, limits)? {
+                    DrainProgress::Idle => self.purge(shared),
+                    spilled => Ok(spilled),
+                },
                 started => Ok(started),
             };
         };
@@ -416,30 +418,37 @@ fn merged<'a>(older: Vec<ChangeRef<'a>>, newer: Vec<ChangeRef<'a>>) -> Vec<Chang
     all
 }
 
-/// Moves the oldest layer that waits for a view to a file, when the layers take too much memory;
-/// whether there was one.
-fn spill(shared: &Shared) -> Result<bool, StoreError> {
-    let Some(directory) = &shared.options.spill_directory else { return Ok(false) };
+/// Moves the oldest layer that waits for a view to a file, when the layers take too much memory. Idle:
+/// there is none.
+fn spill(shared: &Shared, limits: &DrainLimits) -> Result<DrainProgress, StoreError> {
+    let Some(directory) = &shared.options.spill_directory else { return Ok(DrainProgress::Idle) };
     let layer = {
         let layers = shared.layers.read();
         // Before the bound, so that updates are not held up at it.
         if layers.bytes() <= shared.options.layers_bytes_max / 2 {
-            return Ok(false);
+            return Ok(DrainProgress::Idle);
         }
-        let Some(pinned) = layers.pins.keys().next() else { return Ok(false) };
+        let Some(pinned) = layers.pins.keys().next() else { return Ok(DrainProgress::Idle) };
         let waits = |layer: &&Arc<FrozenLayer>| {
             layer.end > *pinned && matches!(layer.changes, FrozenChanges::Memory(_))
         };
-        let Some(layer) = layers.frozen.iter().find(waits) else { return Ok(false) };
+        let Some(layer) = layers.frozen.iter().find(waits) else { return Ok(DrainProgress::Idle) };
         layer.clone()
     };
-    let FrozenChanges::Memory(changes) = &layer.changes else { return Ok(false) };
-    let spilled = SpilledLayer::write(directory, changes)?;
+    let FrozenChanges::Memory(changes) = &layer.changes else { return Ok(DrainProgress::Idle) };
+    if layer.changes_bytes > limits.bytes_max {
+        return Ok(DrainProgress::NoRoom);
+    }
+    let spilled = match SpilledLayer::write(directory, changes) {
+        // What was written of it is gone with the file.
+        Err(StoreError::Io(error)) if is_full_disk(&error) => return Ok(DrainProgress::NoRoom),
+        written => written?,
+    };
     let bytes = spilled.memory_bytes();
     let changes = FrozenChanges::Spilled(spilled);
     let FrozenLayer { end, changes_bytes, .. } = *layer;
     shared.layers.write().replace(FrozenLayer { changes, end, bytes, changes_bytes });
-    Ok(true)
+    Ok(DrainProgress::Worked)
 }
 
 #[test]

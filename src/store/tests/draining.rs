@@ -183,6 +183,23 @@ fn what_waits_for_a_view_is_spilled_instead_of_filling_the_memory() {
     for (row, value) in &expected {
         assert_eq!(store.freeze().get(row).expect("reads").as_ref(), Some(value));
     }
+    // Without room it waits in memory.
+    let (mut number, mut lacked_room) = (0, false);
+    while store.layers_bytes() <= 20_000 {
+        number += 1;
+        expected.insert(
+            row(1, "z"),
+            apply(&store, &["z", &format!("more {number}")]).to_string().into(),
+        );
+        expected.insert(row(1, &format!("more {number}")), store.applied().to_string().into());
+        let limits = DrainLimits { log_durable: &|| u64::MAX, bytes_max: 100, rest: &|_| () };
+        let progress = store.drain_step_within(&limits).expect("waits");
+        assert!(matches!(progress, DrainProgress::NoRoom | DrainProgress::Idle), "{progress:?}");
+        lacked_room |= progress == DrainProgress::NoRoom;
+    }
+    assert!(lacked_room);
+    while store.drain_step(&|| u64::MAX).expect("spills").worked() {}
+    assert!(!store.over_bound());
     assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 0, "files with a name");
     drop(view);
     drain(&store);
