@@ -8,8 +8,8 @@ from cluster import ask
 from speed.load import ArakoonBench, Workload, measure
 from speed.processes import settle
 
-# Long enough for a head and for two drains.
-SECONDS = 60
+# Long enough, with 50 clients, for heads and for a drain.
+SECONDS = 120
 LOADS = [
     Workload("SET, 50 clients", "set", 50),
     Workload("GET, 50 clients", "get", 50),

@@ -18,6 +18,9 @@ const AFTER_QUIET: Duration = Duration::from_secs(30);
 /// or nobody updates anything and there is so much of that log: who updates in bursts had better find
 /// it done.
 const QUIET_LOG_PART: f64 = 0.25;
+/// or the disk has no more room than draining would give back by letting go of log, if that is so much of
+/// it.
+const SCARCE_LOG_PART: f64 = 1.0 / 16.0;
 /// Nobody does if nothing was applied for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -29,6 +32,8 @@ pub(super) struct Undrained {
     pub drained: u64,
     /// Log between these two.
     pub log_bytes: u64,
+    /// What may still be written to the disk.
+    pub room_bytes: u64,
     pub frozen_layers: usize,
     /// Memory of all layers, in parts of that of one that is full.
     pub filled_layers: f64,
@@ -71,8 +76,11 @@ impl DrainSchedule {
             return false;
         }
         let quiet = now.duration_since(self.applied_at) >= QUIET;
-        let (after, log_part) =
+        let (after, mut log_part) =
             if quiet { (AFTER_QUIET, QUIET_LOG_PART) } else { (AFTER_BUSY, 1.0) };
+        if undrained.room_bytes < undrained.log_bytes {
+            log_part = SCARCE_LOG_PART;
+        }
         let due = undrained.applied > undrained.drained
             && (undrained.log_bytes as f64 >= log_part * self.log_bytes_max
                 || now.duration_since(self.ended_at) >= after);
@@ -100,7 +108,9 @@ mod tests {
     const HEAD_EVERY_BYTES: u64 = 1 << 28;
 
     fn undrained(applied: u64, log_bytes: u64, frozen: usize, filled: f64) -> Undrained {
-        Undrained { applied, drained: 5, log_bytes, frozen_layers: frozen, filled_layers: filled }
+        let room_bytes = u64::MAX;
+        let (frozen_layers, filled_layers) = (frozen, filled);
+        Undrained { applied, drained: 5, log_bytes, room_bytes, frozen_layers, filled_layers }
     }
 
     /// Whether it begins to drain, and freezes first, when it sees this so long after its start.
@@ -130,6 +140,17 @@ mod tests {
         assert_eq!(begins(&undrained(6, 1000, 0, 0.1), AFTER_BUSY, true), (true, true));
         // Log that was not applied cannot be drained.
         assert_eq!(begins(&undrained(5, 1 << 30, 0, 0.0), AFTER_BUSY, false), (false, false));
+    }
+
+    #[test]
+    fn a_disk_that_gets_full_has_log_drained_that_would_make_room() {
+        let begins = |log_bytes, room_bytes| {
+            let undrained = Undrained { room_bytes, ..undrained(6, log_bytes, 0, 0.1) };
+            begins(&undrained, Duration::from_secs(5), true).0
+        };
+        assert!(!begins(100 << 20, 100 << 20));
+        assert!(begins(100 << 20, 99 << 20));
+        assert!(!begins(30 << 20, 0), "too little to be worth it");
     }
 
     #[test]

@@ -54,10 +54,12 @@ fn drain(
     while !common.stopping.load(Ordering::SeqCst) {
         let drained = store.drained();
         let log_bytes = log.bytes_since(Index(drained + 1));
+        let room_bytes = place.room_to_drain()?;
         let undrained = Undrained {
             applied: store.applied(),
             drained,
             log_bytes,
+            room_bytes,
             frozen_layers: store.frozen_layers(),
             filled_layers: store.filled_layers(),
         };
@@ -68,7 +70,6 @@ fn drain(
         let drains = schedule.drains();
         let log_durable = || if drains { common.log_durable.load(Ordering::SeqCst) } else { 0 };
         pace.log_bytes.set(log_bytes);
-        let room_bytes = place.room_to_drain()?;
         let step_bytes = store.drain_step_bytes() as u64;
         let is_scarce = room_bytes < step_bytes.saturating_mul(SCARCE_STEPS);
         if synced_at.elapsed() >= SYNC_EVERY || is_scarce {

@@ -67,7 +67,8 @@ impl Client {
     /// How long ago its last request came.
     pub fn idle(&self) -> Duration {
         let last_used_ms = self.last_used_ms.load(Ordering::Relaxed);
-        Duration::from_millis(coarse_ms().saturating_sub(last_used_ms))
+        // The coarse clock is a little behind the other.
+        Duration::from_millis(coarse_ms().saturating_sub(last_used_ms)).min(self.age())
     }
 
     /// As given by CLIENT SETNAME; empty: none.

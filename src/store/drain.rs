@@ -211,8 +211,12 @@ impl Drainer {
         let Some(mut current) = self.current.take() else {
             return match self.start_layers(shared, limits)? {
                 DrainProgress::Idle => match spill(shared, limits)? {
-                    DrainProgress::Idle => self.purge(shared),
-                    spilled => Ok(spilled),
+                    DrainProgress::Worked => Ok(DrainProgress::Worked),
+                    // What is removed makes room.
+                    none => match self.purge(shared)? {
+                        DrainProgress::Idle => Ok(none),
+                        purged => Ok(purged),
+                    },
                 },
                 started => Ok(started),
             };

@@ -17,6 +17,8 @@ use super::shared::{Shared, Store};
 const BATCH_BYTES: usize = 1 << 20;
 /// and that one which ingests gets at once.
 const INGESTED_BYTES: usize = 32 << 20;
+/// What a row takes in memory beside its bytes, about.
+const ROW_OVERHEAD_BYTES: usize = 100;
 
 /// A replacement under way. Reads fail with [`StoreError::Replaced`] until it is finished; dropped
 /// before, the store stays unreadable until another one is finished or the store is opened again.
@@ -81,7 +83,7 @@ impl Rebuild {
             return Err(StoreError::Damaged("rows to rebuild from hold a local one".into()));
         }
         self.last = Some(row.clone());
-        self.batch_bytes += row.len() + value.len();
+        self.batch_bytes += row.len() + value.len() + ROW_OVERHEAD_BYTES;
         let sealed = seal(&row, value);
         self.batch.push((row, Some(sealed)));
         self.rows += 1;
@@ -110,7 +112,10 @@ impl Rebuild {
         if let Some(ingesting) = engine.ingest().filter(|_| many) {
             let row_bytes_max = ingesting.row_bytes_max();
             let long = batch.extract_if(.., |(row, _)| row.len() > row_bytes_max).collect();
-            ingesting.ingest(&mut std::mem::replace(&mut batch, long).into_iter())?;
+            let others = std::mem::replace(&mut batch, long);
+            if !others.is_empty() {
+                ingesting.ingest(&mut others.into_iter())?;
+            }
         }
         let mut left = &batch[..];
         while !left.is_empty() {
