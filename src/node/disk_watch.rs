@@ -2,8 +2,9 @@
 //!
 //! Layers that are not drained yet go to the engine whether updates are taken or not, so their bytes
 //! are kept free beside the reserve. A head may use up most of the reserve, since the log that it makes
-//! droppable gives more back, once it is drained (`node/drain_schedule.rs`); but not the layers' room. Others may fill the disk as well, such as nodes
-//! that share it: then what is in layers stays there, since an engine without room ends the node.
+//! droppable gives more back, once it is drained (`node/drain_schedule.rs`); but not the layers' room.
+//! Others may fill the disk as well, such as nodes that share it: then what is in layers stays there,
+//! since an engine without room ends the node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -32,6 +32,29 @@ fn acknowledged_writes_survive_kills_of_the_master() {
     assert!(longest < Duration::from_secs(2), "longest gap {longest:?}");
 }
 
+/// So many that the driver leaves its disk to the log's thread, until most of them are gone.
+#[test]
+fn acknowledged_writes_of_very_many_clients_survive_kills_of_the_master() {
+    let mut cluster = Cluster::start();
+    let crowd = Load::start_many(&cluster, 300);
+    let few = Load::start(&cluster);
+    let kill = |cluster: &mut Cluster, load: &Load, writes: u64| {
+        load.wait_for(writes);
+        let master = cluster.master();
+        cluster.kill(master);
+        load.wait_for(writes);
+        cluster.start_node(master);
+        cluster.wait_until_whole();
+    };
+    for _ in 0..times("ARAKOON_KILLS", 2) {
+        kill(&mut cluster, &crowd, 20_000);
+    }
+    let of_crowd = crowd.stop();
+    kill(&mut cluster, &few, 1_000);
+    of_crowd.check(&cluster);
+    few.stop().check(&cluster);
+}
+
 #[test]
 fn a_planned_stop_of_the_master_costs_clients_little() {
     let mut cluster = Cluster::start();

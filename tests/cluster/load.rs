@@ -42,17 +42,26 @@ pub struct Written {
 impl Load {
     /// Starts writing.
     pub fn start(cluster: &Cluster) -> Load {
-        Load::start_patient(cluster, ANSWER_WITHIN)
+        Load::start_with(cluster, WRITERS, ANSWER_WITHIN)
+    }
+
+    /// The same with so many writers.
+    pub fn start_many(cluster: &Cluster, writers: usize) -> Load {
+        Load::start_with(cluster, writers, ANSWER_WITHIN)
     }
 
     /// The same; a writer that gets no answer for `patience` goes to the next node. From
     /// [`ANSWER_WITHIN`] on that is an error.
     pub fn start_patient(cluster: &Cluster, patience: Duration) -> Load {
+        Load::start_with(cluster, WRITERS, patience)
+    }
+
+    fn start_with(cluster: &Cluster, writers: usize, patience: Duration) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         // Several loads of one test must not share keys.
         let load = fastrand::u32(..);
-        let writers = (0..WRITERS)
+        let writers = (0..writers)
             .map(|writer| {
                 let writer = Writer {
                     prefix: format!("load:{load:08x}:{writer}"),
