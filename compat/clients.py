@@ -35,6 +35,8 @@ class Client:
     directory: Path = HERE
     # Feature, and why it does not work.
     known: dict = field(default_factory=dict)
+    # What stands in its last words when it has crashed by a fault of its own, and which fault.
+    crash: tuple = ()
     # Where its snippet stands; empty: nowhere.
     source: str = ""
 
@@ -157,6 +159,10 @@ def all_clients():
     alone = {"fails_over": False}
     by_hand = {"SentinelClient": "it wants nodes whose ROLE is `sentinel`; it is asked by hand"}
     three_fields = {"cluster mode": "it refuses CLUSTER SLOTS as Redis answers it since 7, with four fields"}
+    removes_nothing = (
+        "pool.(*StickyConnPool).removeUpstream(",
+        "a connection that breaks before it has subscribed there again it removes twice, and crashes",
+    )
     return [
         python_client("redis-py, plain", "redis_py.py", "plain", **alone),
         python_client("redis-py, Sentinel", "redis_py.py", "sentinel"),
@@ -180,7 +186,7 @@ def all_clients():
         rust_client("fred, Sentinel", "fred", "sentinel", "fred_client.rs"),
         rust_client("fred, cluster", "fred", "cluster", "fred_client.rs"),
         go_client("go-redis 5, plain", "go-redis", "plain", "go_redis.go", **alone),
-        go_client("go-redis 5, Sentinel", "go-redis", "sentinel", "go_redis.go"),
+        go_client("go-redis 5, Sentinel", "go-redis", "sentinel", "go_redis.go", crash=removes_nothing),
         go_client("go-redis 5, cluster", "go-redis", "cluster", "go_redis.go", known=three_fields, **alone),
         go_client("redigo, plain", "redigo", "plain", "redigo.go", **alone),
         go_client("redigo, FZambia/sentinel", "redigo", "sentinel", "redigo.go"),
