@@ -115,15 +115,12 @@ fn a_node_whose_log_is_gone_on_the_others_is_sent_a_head() {
         others.iter().all(|seat| base(seat).is_some_and(|base| base > last)).then_some(())
     });
     cluster.start_node(replica);
-    let mut progress = BTreeSet::new();
+    let (mut progress, mut chosen) = (BTreeSet::new(), None);
     eventually("it is up to date", || {
         let report = cluster.report(replica)?;
         progress.insert(report.text("catch_up").to_string());
-        let behind = || {
-            let chosen = cluster.report(cluster.master_now()?)?.number("chosen_index")?;
-            Some(report.number("applied_index")? < chosen)
-        };
-        (report.text("part") == "replica" && !behind()?).then_some(())
+        let votes = report.text("part") == "replica";
+        (votes && cluster.has_applied(&report, &mut chosen)?).then_some(())
     });
     load.wait_for(100);
     let current_at = Instant::now();

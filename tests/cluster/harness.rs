@@ -315,12 +315,22 @@ impl Cluster {
     /// Waits until a node votes and has applied all that was chosen when it was asked.
     pub fn wait_until_current(&self, seat: usize) {
         let name = &self.nodes[seat].name;
+        let mut chosen = None;
         eventually(&format!("{name} votes and is up to date"), || {
-            let chosen = self.report(self.master_now()?)?.number("chosen_index")?;
             let report = self.report(seat)?;
             let votes = matches!(report.text("part"), "master" | "replica");
-            (votes && report.number("applied_index")? >= chosen).then_some(())
+            (votes && self.has_applied(&report, &mut chosen)?).then_some(())
         });
+    }
+
+    /// Whether a node that reports this has applied all that was chosen when it was first asked: while
+    /// clients write it is never quite where the master is.
+    pub fn has_applied(&self, report: &Report, chosen: &mut Option<u64>) -> Option<bool> {
+        let target = match *chosen {
+            Some(chosen) => chosen,
+            None => *chosen.insert(self.report(self.master_now()?)?.number("chosen_index")?),
+        };
+        Some(report.number("applied_index")? >= target)
     }
 
     /// Waits until all nodes vote and are up to date.
