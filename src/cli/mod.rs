@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+mod allocator;
 pub mod bench;
 pub mod client;
 pub mod dev;
@@ -139,6 +140,9 @@ pub struct StatusArgs {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let program = Program::parse();
+    if matches!(program.command, Command::Serve(_)) {
+        allocator::keep_freed_memory();
+    }
     let result = match program.command {
         Command::Serve(args) => logging::start(program.log.as_deref())
             .and_then(|()| serve::options(&args))

@@ -302,6 +302,12 @@ async fn wait_for_the_end(running: &Node, backend: &NodeBackend) -> anyhow::Resu
     }
 }
 
+/// Of the blocks of its files. Single rows have a cache of their own, which serves what is asked for
+/// again; what scans read of all files had better not take as much memory once more.
+fn fjall_cache_bytes(cache_bytes: u64) -> u64 {
+    cache_bytes.min((cache_bytes / 4).max(64 << 20))
+}
+
 fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode> {
     let (config, seat) = (&options.config, options.seat);
     let node = config.node(seat);
@@ -318,7 +324,7 @@ fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode
             },
             EngineKind::Fjall => EngineChoice::Fjall {
                 directory: node.dir.join("store"),
-                cache_capacity_bytes: node.cache_bytes,
+                cache_capacity_bytes: fjall_cache_bytes(node.cache_bytes),
             },
         },
         journal: Box::new(RealFile::new(node.dir.join("store.journal"))),
@@ -334,9 +340,8 @@ fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode
         paxos,
         client_addresses: config.nodes.iter().map(|node| node.advertised().to_owned()).collect(),
         store: StoreOptions {
-            cache_bytes: node.cache_bytes,
             spill_directory: Some(node.dir.join("spill")),
-            ..StoreOptions::default()
+            ..StoreOptions::with_cache(node.cache_bytes)
         },
         log: transaction_log::Options::with_segment_bytes(config.cluster.log_segment_bytes),
         head_every_bytes: config.cluster.head_every_bytes,

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Draining begins when layers take so many times the memory of one that is full,
-const FILLED_LAYERS_MAX: f64 = 1.5;
-/// or so many are frozen, which whoever looks for a row looks through,
+/// Draining begins when so many layers are frozen, which whoever looks for a row looks through,
 const FROZEN_LAYERS_MAX: usize = 4;
+/// or when layers take the memory that [`Undrained::filled`] is about,
+const FILLED_MAX: f64 = 1.0;
 /// or after about so much log, which a restart replays;
 const LOG_BYTES_MAX: f64 = 800e6;
 /// less if heads are more frequent, since the log that they do not need stays until it is drained,
@@ -15,9 +15,9 @@ const HEADS_MAX: f64 = 3.0;
 const AFTER_BUSY: Duration = Duration::from_secs(300);
 /// or so long, and nobody updates anything,
 const AFTER_QUIET: Duration = Duration::from_secs(30);
-/// or nobody updates anything and there is so much of that log: who updates in bursts had better find
-/// it done.
-const QUIET_LOG_PART: f64 = 0.25;
+/// or nobody updates anything and there is this part of that memory or of that log: who updates in
+/// bursts had better find it done.
+const QUIET_PART: f64 = 0.25;
 /// or the disk has no more room than draining would give back by letting go of log, if that is so much of
 /// it.
 const SCARCE_LOG_PART: f64 = 1.0 / 16.0;
@@ -35,8 +35,8 @@ pub(super) struct Undrained {
     /// What may still be written to the disk.
     pub room_bytes: u64,
     pub frozen_layers: usize,
-    /// Memory of all layers, in parts of that of one that is full.
-    pub filled_layers: f64,
+    /// Memory of all layers, in parts of what they should take before they are drained.
+    pub filled: f64,
 }
 
 pub(super) struct DrainSchedule {
@@ -76,17 +76,14 @@ impl DrainSchedule {
             return false;
         }
         let quiet = now.duration_since(self.applied_at) >= QUIET;
-        let (after, mut log_part) =
-            if quiet { (AFTER_QUIET, QUIET_LOG_PART) } else { (AFTER_BUSY, 1.0) };
-        if undrained.room_bytes < undrained.log_bytes {
-            log_part = SCARCE_LOG_PART;
-        }
+        let (after, part) = if quiet { (AFTER_QUIET, QUIET_PART) } else { (AFTER_BUSY, 1.0) };
+        let is_scarce = undrained.room_bytes < undrained.log_bytes;
+        let log_part = if is_scarce { SCARCE_LOG_PART } else { part };
         let due = undrained.applied > undrained.drained
             && (undrained.log_bytes as f64 >= log_part * self.log_bytes_max
+                || undrained.filled >= part * FILLED_MAX
                 || now.duration_since(self.ended_at) >= after);
-        self.drains = due
-            || undrained.frozen_layers >= FROZEN_LAYERS_MAX
-            || undrained.filled_layers >= FILLED_LAYERS_MAX;
+        self.drains = due || undrained.frozen_layers >= FROZEN_LAYERS_MAX;
         due
     }
 
@@ -109,8 +106,7 @@ mod tests {
 
     fn undrained(applied: u64, log_bytes: u64, frozen: usize, filled: f64) -> Undrained {
         let room_bytes = u64::MAX;
-        let (frozen_layers, filled_layers) = (frozen, filled);
-        Undrained { applied, drained: 5, log_bytes, room_bytes, frozen_layers, filled_layers }
+        Undrained { applied, drained: 5, log_bytes, room_bytes, frozen_layers: frozen, filled }
     }
 
     /// Whether it begins to drain, and freezes first, when it sees this so long after its start.
@@ -128,9 +124,11 @@ mod tests {
     #[test]
     fn it_begins_for_each_of_its_reasons() {
         let soon = Duration::from_secs(5);
-        assert_eq!(begins(&undrained(6, 1000, 3, 1.4), soon, true), (false, false));
+        assert_eq!(begins(&undrained(6, 1000, 3, 0.9), soon, true), (false, false));
         assert_eq!(begins(&undrained(6, 1000, 4, 0.1), soon, true), (true, false));
-        assert_eq!(begins(&undrained(6, 1000, 1, 1.5), soon, true), (true, false));
+        assert_eq!(begins(&undrained(6, 1000, 1, 1.0), soon, true), (true, true));
+        assert_eq!(begins(&undrained(6, 1000, 1, 0.3), soon, true), (false, false));
+        assert_eq!(begins(&undrained(6, 1000, 1, 0.3), soon, false), (true, true));
         assert_eq!(begins(&undrained(6, 500 << 20, 0, 0.1), soon, true), (false, false));
         assert_eq!(begins(&undrained(6, 900 << 20, 0, 0.1), soon, true), (true, true));
         assert_eq!(begins(&undrained(6, 100 << 20, 0, 0.1), soon, false), (false, false));

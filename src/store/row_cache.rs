@@ -34,6 +34,8 @@ const PASSED_MAX: usize = 64;
 const PART_BYTES: usize = 2 << 20;
 /// A table that has room for so many times the rows in it gives it back.
 const ROOM_MAX: usize = 4;
+/// One that is full gets this part more of it.
+const GROWN_PART: usize = 4;
 /// No table has less room.
 const ROOM_MIN: usize = 256;
 
@@ -133,6 +135,10 @@ impl Part {
         self.bytes += slot.bytes();
         let place = u32::try_from(self.slots.len()).expect("fewer rows than memory has bytes / 80");
         let hash = slot.hash;
+        if self.slots.len() == self.slots.capacity() {
+            // Not twice as much: slots are most of what a row costs.
+            self.slots.reserve_exact((self.slots.len() / GROWN_PART).max(ROOM_MIN));
+        }
         self.slots.push(slot);
         self.index.insert_unique(hash, place, |at| self.slots[*at as usize].hash);
     }
@@ -213,8 +219,10 @@ impl RowCache {
             part.index.find(*hash, |_| true).map(|at| (&part.slots, *at as usize))
         });
         let places: Vec<_> = places.collect();
-        let values: Vec<_> =
-            places.iter().filter_map(|(slots, at)| slots[*at].value.as_deref()).collect();
+        // The hash and the value are at both ends of a slot, which may lie across two lines.
+        let slots = places.iter().map(|(slots, at)| &slots[*at]);
+        let values = slots.filter(|slot| slot.hash != 0).filter_map(|slot| slot.value.as_deref());
+        let values: Vec<_> = values.collect();
         values.into_iter().for_each(|value| touch_value(&value[..value.len().min(value_bytes)]));
     }
 

@@ -36,13 +36,36 @@ pub struct StoreOptions {
     pub ingest_rows_min: usize,
 }
 
+/// Memory for layers, whatever the row cache takes,
+const LAYERS_BYTES_MIN: usize = 512 << 20;
+/// and the most that is of use: a restart must not have to replay much more log.
+const LAYERS_BYTES_MAX: usize = 2 << 30;
+/// So many full layers have room there.
+const LAYERS: usize = 8;
+
+/// Draining begins when layers take this part of the memory that they may take,
+const DRAINED_PART: f64 = 3.0 / 8.0;
+/// and has no time to lose once they take this part of it.
+const HASTY_PART: f64 = 3.0 / 4.0;
+
 impl Default for StoreOptions {
     fn default() -> Self {
+        StoreOptions::with_cache(64 << 20)
+    }
+}
+
+impl StoreOptions {
+    /// With a row cache of so many bytes. Layers may take half as much, if that is more than they may
+    /// take anyway: whoever has many rows in memory changes many of them, and they reach the engine in
+    /// fewer and larger pieces.
+    pub fn with_cache(cache_bytes: u64) -> StoreOptions {
+        let half = usize::try_from(cache_bytes / 2).unwrap_or(usize::MAX);
+        let layers_bytes_max = half.clamp(LAYERS_BYTES_MIN, LAYERS_BYTES_MAX);
         StoreOptions {
-            layer_bytes: 64 << 20,
-            layers_bytes_max: 512 << 20,
+            layer_bytes: layers_bytes_max / LAYERS,
+            layers_bytes_max,
             spill_directory: None,
-            cache_bytes: 64 << 20,
+            cache_bytes,
             drain_batch_rows: 256,
             ingest_rows_min: 16 << 10,
         }
@@ -389,9 +412,14 @@ impl Store {
         self.shared.layers.read().frozen.len()
     }
 
-    /// The layers' memory in parts of that of one that is full.
-    pub fn filled_layers(&self) -> f64 {
-        self.layers_bytes() as f64 / self.shared.options.layer_bytes.max(1) as f64
+    /// The part of their memory that layers take.
+    fn filled_part(&self) -> f64 {
+        self.layers_bytes() as f64 / self.shared.options.layers_bytes_max.max(1) as f64
+    }
+
+    /// The layers' memory in parts of that with which draining begins.
+    pub fn filled(&self) -> f64 {
+        self.filled_part() / DRAINED_PART
     }
 
     /// Puts all rows in order, which may take a while; only who needs that order waits for it.
@@ -405,11 +433,10 @@ impl Store {
         frozen.iter().for_each(|layer| layer.put_in_order());
     }
 
-    /// How much draining has to hurry: 0 while the layers are empty, 1 once they take half of the
-    /// memory that they may take.
+    /// How much draining has to hurry: 0 until layers take the memory with which it begins, and 1 once
+    /// they take twice as much.
     pub fn haste(&self) -> f64 {
-        let hasty_bytes = self.shared.options.layers_bytes_max / 2;
-        (self.layers_bytes() as f64 / hasty_bytes.max(1) as f64).min(1.0)
+        ((self.filled_part() - DRAINED_PART) / (HASTY_PART - DRAINED_PART)).clamp(0.0, 1.0)
     }
 
     /// Starts to apply one log entry. There is one at a time.
