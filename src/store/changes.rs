@@ -22,6 +22,8 @@ use hashbrown::HashTable;
 
 /// Values up to this size are copied to where the old one was; the processor's caches get all of them.
 pub(super) const COPIED_BYTES_MAX: usize = 512;
+/// So many rows are brought into the processor's caches beside each other.
+pub(super) const FETCHED_AT_ONCE: usize = 32;
 /// What the processor's caches take at once.
 const LINE_BYTES: usize = 64;
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::changes::{ChangeRef, Changes};
+use super::changes::{ChangeRef, Changes, FETCHED_AT_ONCE};
 use super::engine::{Change, Engine, Ingest};
 use super::journal::{self, Journal};
 use super::layers::{FrozenChanges, FrozenLayer};
@@ -42,9 +42,6 @@ const BATCH_ROWS_MIN: usize = 16;
 
 /// After so many ingested rows, about a millisecond, there may be a rest.
 const INGESTED_AT_ONCE: usize = 1024;
-
-/// So many of them are brought into the processor's caches beside each other.
-const FETCHED_AT_ONCE: usize = 32;
 
 /// So many drained rows go to the row cache under one lock, so that nobody who applies waits for it.
 const REMEMBERED_AT_ONCE: usize = 16;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::changes::{Changed, Changes, Sought};
+use super::changes::{ChangeRef, Changed, Changes, FETCHED_AT_ONCE, Sought};
 use super::empty_ranges::EmptyRanges;
 use super::engine::Change;
 use super::entry_changes::EntryChanges;
@@ -87,6 +87,8 @@ impl FrozenLayer {
 #[derive(Clone, Copy)]
 pub(super) enum LayerRef<'a> {
     Memory(&'a Changes),
+    /// Ascending, for who reads it once from end to end.
+    Sorted(&'a [ChangeRef<'a>]),
     /// Of one entry.
     Entry(&'a EntryChanges),
     Spilled(&'a SpilledLayer),
@@ -100,6 +102,10 @@ impl<'a> LayerRef<'a> {
     pub fn get(self, sought: Sought) -> Result<Option<Option<Bytes>>, StoreError> {
         match self {
             LayerRef::Memory(changes) => Ok(changes.get(sought).cloned()),
+            LayerRef::Sorted(changes) => {
+                let found = changes.binary_search_by(|change| change.row[..].cmp(sought.row()));
+                Ok(found.ok().map(|at| changes[at].value.cloned()))
+            }
             LayerRef::Entry(changes) => Ok(changes.get(sought).cloned()),
             LayerRef::Spilled(spilled) => spilled.get(sought.row()),
         }
@@ -112,6 +118,18 @@ impl<'a> LayerRef<'a> {
             LayerRef::Memory(changes) => {
                 let range = changes.range(first, end);
                 if reverse { Box::new(range.rev().map(copy)) } else { Box::new(range.map(copy)) }
+            }
+            LayerRef::Sorted(changes) => {
+                let before = |row: &[u8]| changes.partition_point(|change| change.row[..] < *row);
+                let changes = &changes[before(first)..end.map_or(changes.len(), before)];
+                let copy = |change: &ChangeRef| Ok((change.row.clone(), change.value.cloned()));
+                if reverse {
+                    return Box::new(changes.iter().rev().map(copy));
+                }
+                Box::new(changes.chunks(FETCHED_AT_ONCE).flat_map(move |changes| {
+                    changes.iter().for_each(ChangeRef::touch);
+                    changes.iter().map(copy)
+                }))
             }
             LayerRef::Entry(changes) => {
                 let range = changes.range(first, end);

@@ -1,5 +1,7 @@
 //! Rows of layers are put in order when somebody asks for it, and not while all others wait.
 
+use super::super::changes::{Changes, Sought};
+use super::super::layers::LayerRef;
 use super::*;
 
 fn scan(rows: &dyn Rows) -> Result<Vec<Bytes>, StoreError> {
@@ -103,4 +105,27 @@ fn few_rows_of_many_bytes_are_many() {
     }
     entry.commit(1);
     assert!(matches!(brief(&store), Err(StoreError::WouldWait)));
+}
+
+#[test]
+fn a_layer_that_was_sorted_says_what_it_says_anyway() {
+    let name = |n: usize| Bytes::from(format!("{n:04}"));
+    let changes: Changes = (0..500).map(|n| (name(n * 2), (n % 3 > 0).then(|| name(n)))).collect();
+    let sorted = changes.sorted();
+    let layers = [LayerRef::Memory(&changes), LayerRef::Sorted(&sorted)];
+    for n in [0, 1, 2, 499, 998, 999, 1000] {
+        let [one, other] = layers.map(|layer| layer.get(Sought::new(&name(n))).expect("in memory"));
+        assert_eq!((&one, one.is_some()), (&other, n % 2 == 0 && n < 1000), "{n}");
+    }
+    for (first, end) in [("", None), ("0100", Some("0167")), ("0101", Some("0102")), ("0998", None)]
+    {
+        for reverse in [false, true] {
+            let [one, other] = layers.map(|layer| {
+                let end = end.map(str::as_bytes);
+                let rows = layer.scan(first.as_bytes(), end, reverse);
+                rows.collect::<Result<Vec<_>, _>>().expect("in memory")
+            });
+            assert_eq!(one, other, "from {first} to {end:?}, reverse: {reverse}");
+        }
+    }
 }
