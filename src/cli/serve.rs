@@ -284,6 +284,8 @@ fn hand_out(
 async fn wait_for_the_end(running: &Node, backend: &NodeBackend) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+    // What starting anew in place may have left deadly, if it was refused.
+    let _pipe = signal(SignalKind::pipe()).context("cannot wait for SIGPIPE")?;
     let mut look = tokio::time::interval(END_LOOKED_FOR_EVERY);
     loop {
         tokio::select! {
@@ -341,7 +343,13 @@ fn open(options: &ServeOptions, above: Incarnation) -> anyhow::Result<OpenedNode
         client_addresses: config.nodes.iter().map(|node| node.advertised().to_owned()).collect(),
         store: StoreOptions {
             spill_directory: Some(node.dir.join("spill")),
-            ..StoreOptions::with_cache(node.cache_bytes)
+            ..match node.engine {
+                // It gets row by row anyway.
+                EngineKind::Sled => {
+                    StoreOptions { cache_bytes: node.cache_bytes, ..StoreOptions::default() }
+                }
+                EngineKind::Fjall => StoreOptions::with_cache(node.cache_bytes),
+            }
         },
         log: transaction_log::Options::with_segment_bytes(config.cluster.log_segment_bytes),
         head_every_bytes: config.cluster.head_every_bytes,

@@ -152,6 +152,12 @@ fn delete_range(keyspace: &mut Keyspace, range: KeyRange) -> Outcome {
     }
 }
 
+/// Whether it may look at many keys in their order, also when it runs from the log.
+pub fn scans(spec: &Spec) -> bool {
+    let all = ["scan", "keys", "randomkey", "ak.range", "ak.prefix", "ak.assertrange"];
+    answers_later(spec) || all.contains(&spec.name)
+}
+
 /// Whether a command's answer may come only after its entry: its session must wait for it.
 pub fn answers_later(spec: &Spec) -> bool {
     matches!(spec.name, "ak.delrange" | "ak.delprefix")

@@ -9,8 +9,7 @@ use super::chores::{DiskPlace, REST, REST_MAX};
 use super::drain_schedule::{DrainSchedule, Undrained};
 use super::runtime::{Common, timed};
 use crate::paxos::Index;
-use crate::store::keyspace::Meta;
-use crate::store::{DrainLimits, DrainProgress, Store, StoreError};
+use crate::store::{DrainLimits, DrainProgress, StoreError};
 use crate::transaction_log::Reader;
 
 /// Between two batches draining rests as long as the last one took, and so many times as long while
@@ -109,9 +108,8 @@ fn drain(
                     store.give_back().map_err(failed)?;
                     given_back_at = Instant::now();
                 }
-                // They wait, perhaps long; who scans should not have to wait then. When updates that
-                // gather are not yet to be drained, only expiry is to be expected to scan.
-                if drains || expires(store).map_err(failed)? {
+                if drains {
+                    // They wait for a view or for room, perhaps long; who scans should not have to wait.
                     store.put_frozen_in_order();
                 }
                 let tried = lacks_room && room_bytes >= step_bytes;
@@ -120,15 +118,6 @@ fn drain(
         }
     }
     Ok(())
-}
-
-/// Whether some key has a deadline: entries that delete such keys scan, and all others wait meanwhile.
-fn expires(store: &Store) -> Result<bool, StoreError> {
-    match Meta::read(&store.read()) {
-        Ok(meta) => Ok(meta.earliest_deadline_ms().is_some()),
-        Err(StoreError::Replaced) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// How fast to drain.

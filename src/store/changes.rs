@@ -4,7 +4,7 @@
 //! for scans: to put each new row where it belongs costs as much as all else that is done for it, and
 //! a layer that is never scanned while it grows is put in order at once when it is drained. Changing a
 //! row that is there touches only the table. Invariant: table and set hold the same keys, once there is
-//! a set.
+//! a set. Those that are not many ([`super::bulk`]) are always in a set of their own.
 //!
 //! The table is many small ones. Rows are added while all readers wait, and a table that grows moves
 //! all that it holds: as one, a layer's quarter of a million rows held everyone up for a tenth of a
@@ -19,6 +19,8 @@ use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
+
+use super::bulk::{is_bulk, may_be_bulk};
 
 /// Values up to this size are copied to where the old one was; the processor's caches get all of them.
 pub(super) const COPIED_BYTES_MAX: usize = 512;
@@ -221,9 +223,12 @@ impl Table {
 #[derive(Default)]
 pub(super) struct Changes {
     table: Table,
+    /// All rows, once somebody has asked.
     order: OnceLock<BTreeSet<InOrder>>,
     /// Somebody has asked for the order.
     asked: AtomicBool,
+    /// Rows that are not many.
+    few: BTreeSet<InOrder>,
 }
 
 impl Changes {
@@ -272,6 +277,9 @@ impl Changes {
         if let Some(order) = self.order.get_mut() {
             order.insert(InOrder::new(changed.row.clone()));
         }
+        if !is_bulk(&changed.row) {
+            self.few.insert(InOrder::new(changed.row.clone()));
+        }
         self.table.add(changed);
         None
     }
@@ -304,7 +312,8 @@ impl Changes {
         first: &[u8],
         end: Option<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a {
-        range_of(|sought| self.get(sought), self.order(), first, end)
+        let order = if may_be_bulk(first, end) { self.order() } else { &self.few };
+        range_of(|sought| self.get(sought), order, first, end)
     }
 
     /// All rows, ascending, without an order for who comes after.

@@ -27,7 +27,7 @@ use super::local_rows::{
 };
 use super::rows::StoreError;
 use super::sealed::seal;
-use super::shared::{Shared, Store};
+use super::shared::{HASTY_PART, Shared, Store};
 use super::spill::SpilledLayer;
 use crate::planted::{Bug, plants};
 
@@ -426,7 +426,7 @@ fn spill(shared: &Shared, limits: &DrainLimits) -> Result<DrainProgress, StoreEr
     let layer = {
         let layers = shared.layers.read();
         // Before the bound, so that updates are not held up at it.
-        if layers.bytes() <= shared.options.layers_bytes_max / 2 {
+        if layers.bytes() as f64 <= HASTY_PART * shared.options.layers_bytes_max as f64 {
             return Ok(DrainProgress::Idle);
         }
         let Some(pinned) = layers.pins.keys().next() else { return Ok(DrainProgress::Idle) };

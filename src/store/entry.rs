@@ -209,7 +209,7 @@ impl Rows for EntryRows {
             return Err(StoreError::WouldWait);
         }
         let mut layers = self.layers()?;
-        if !layers.ask_for_order() {
+        if !layers.ask_for_order(first, end) {
             // Not within another scan: what that has found in order is so still.
             drop(layers);
             self.shared.put_in_order();

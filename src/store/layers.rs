@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::bulk::may_be_bulk;
 use super::changes::{ChangeRef, Changed, Changes, FETCHED_AT_ONCE, Sought};
 use super::empty_ranges::EmptyRanges;
 use super::engine::Change;
@@ -297,8 +298,11 @@ impl Layers {
         Ok(None)
     }
 
-    /// Asks for the order of all rows; whether it is there, or soon will be.
-    pub fn ask_for_order(&self) -> bool {
+    /// Asks for the order of rows with `first <= row < end`; whether it is there, or soon will be.
+    pub fn ask_for_order(&self, first: &[u8], end: Option<&[u8]>) -> bool {
+        if !may_be_bulk(first, end) {
+            return true;
+        }
         let frozen = self.frozen.iter().map(|layer| (layer.changes.in_memory(), layer.bytes));
         let (mut rows, mut bytes) = (0, 0);
         for (changes, layer_bytes) in frozen.chain([(Some(&self.active), self.active_bytes)]) {

@@ -20,6 +20,7 @@
 //! keyspace), and any promise after a power cut (see [`Distrust`]).
 
 mod belief;
+mod bulk;
 mod changes;
 mod drain;
 mod empty_ranges;
@@ -47,6 +48,7 @@ mod tests;
 mod trust;
 mod view;
 
+pub use bulk::BULK_TAG;
 pub use drain::{DrainLimits, DrainProgress};
 pub use engine::{Change, Engine, EngineChoice, Ingest};
 pub use engine_fence::engine_panic_is_caught;

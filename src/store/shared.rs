@@ -45,8 +45,9 @@ const LAYERS: usize = 8;
 
 /// Draining begins when layers take this part of the memory that they may take,
 const DRAINED_PART: f64 = 3.0 / 8.0;
-/// and has no time to lose once they take this part of it.
-const HASTY_PART: f64 = 3.0 / 4.0;
+/// and has no time to lose once they take this part of it. Nor has a head that keeps them from it then:
+/// what waits for it is moved to files from here on.
+pub(super) const HASTY_PART: f64 = 5.0 / 8.0;
 
 impl Default for StoreOptions {
     fn default() -> Self {
@@ -422,9 +423,12 @@ impl Store {
         self.filled_part() / DRAINED_PART
     }
 
-    /// Puts all rows in order, which may take a while; only who needs that order waits for it.
+    /// Puts all rows in order, unless that is soon done when it is needed. May take a while; only who
+    /// needs that order waits for it.
     pub fn put_in_order(&self) {
-        self.shared.put_in_order();
+        if !self.shared.layers.read().ask_for_order(&[], None) {
+            self.shared.put_in_order();
+        }
     }
 
     /// The same for the rows of frozen layers.
@@ -434,7 +438,7 @@ impl Store {
     }
 
     /// How much draining has to hurry: 0 until layers take the memory with which it begins, and 1 once
-    /// they take twice as much.
+    /// they take [`HASTY_PART`].
     pub fn haste(&self) -> f64 {
         ((self.filled_part() - DRAINED_PART) / (HASTY_PART - DRAINED_PART)).clamp(0.0, 1.0)
     }

@@ -85,7 +85,7 @@ impl Rows for ReadView<'_> {
         if !self.layers.ready {
             return Err(StoreError::Replaced);
         }
-        if !self.may_put_in_order.get() && !self.layers.ask_for_order() {
+        if !self.may_put_in_order.get() && !self.layers.ask_for_order(first, end) {
             return Err(StoreError::WouldWait);
         }
         let maps = self.layers.newest_first();

@@ -202,3 +202,18 @@ fn the_table_of_open_files_has_room_for_all_clients_from_the_start() {
     let size: u64 = size.trim().parse().expect("it is a number");
     assert!(size > allowed, "a table of {size} for {allowed} clients");
 }
+
+#[test]
+fn freed_memory_is_kept_for_a_while_and_the_process_stays_the_same() {
+    let cluster = Cluster::alone();
+    let file = |name: &str| {
+        std::fs::read(format!("/proc/{}/{name}", cluster.pid(0)))
+            .expect("it runs under its first id")
+    };
+    let environment = file("environ");
+    let mut variables = environment.split(|byte| *byte == 0);
+    assert!(variables.any(|it| it == b"MIMALLOC_PURGE_DELAY=60000"));
+    assert_eq!(file("comm"), b"arakoon\n");
+    let arguments = file("cmdline");
+    assert!(arguments.split(|byte| *byte == 0).nth(1) == Some(b"serve"));
+}

@@ -23,7 +23,7 @@ use crate::command::charge::{TRANSACTION_CHARGE_MAX, of_many};
 use crate::command::connection::Connection;
 use crate::command::outcome::run_read;
 use crate::command::parse::{check_command, command_bytes, parse_db};
-use crate::command::ranges::answers_later;
+use crate::command::ranges::{answers_later, scans};
 use crate::command::table::{Kind, Spec};
 use crate::planted::{Bug, plants};
 use crate::server::{Backend, Refusal};
@@ -214,6 +214,9 @@ impl Session {
                 return self.emit(Reply::NullArray, out);
             }
             watches.clear();
+        }
+        if transaction.queue.iter().any(|queued| scans(queued.spec)) {
+            backend.put_in_order();
         }
         let many = transaction.queue.iter().map(|queued| of_many(queued.spec)).max();
         self.charge += transaction.charge + many.unwrap_or(0);

@@ -7,7 +7,7 @@ use super::{Gathered, Session, Taken};
 use crate::command::batch;
 use crate::command::charge;
 use crate::command::parse::{check_command, command_bytes};
-use crate::command::ranges::answers_later;
+use crate::command::ranges::{answers_later, scans};
 use crate::command::table::{Check, Spec};
 use crate::server::Backend;
 use crate::store::keyspace::View;
@@ -27,6 +27,10 @@ impl Session {
         }
         if let Err(reply) = check_command(command_bytes(args)).and_then(|()| check(args)) {
             return self.emit(reply, out);
+        }
+        if scans(spec) {
+            // All other updates wait while an entry has rows put in order.
+            backend.put_in_order();
         }
         batch::encode_level(&mut self.items, spec.level(args));
         batch::encode_command(&mut self.items, self.db, args);

@@ -43,7 +43,7 @@ pub use writer::Keyspace;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-const TAG_KEY: u8 = b'K';
+const TAG_KEY: u8 = super::BULK_TAG;
 const TAG_DEADLINE: u8 = b'D';
 
 /// Bytes of a row before its rest: space and tag.

@@ -357,3 +357,35 @@ fn a_journal_that_finds_no_room_is_tried_again() {
     drain(&store);
     assert_eq!((store.drained(), all(&store.read())), (1, before));
 }
+
+#[test]
+fn layers_may_take_more_memory_beside_a_large_cache() {
+    let sizes = |cache_bytes| {
+        let options = StoreOptions::with_cache(cache_bytes);
+        (options.layer_bytes >> 20, options.layers_bytes_max >> 20, options.cache_bytes)
+    };
+    for (cache_bytes, layer_mib, layers_mib) in
+        [(1 << 20, 64, 512), (1 << 30, 64, 512), (4 << 30, 256, 2048), (1 << 40, 256, 2048)]
+    {
+        assert_eq!(sizes(cache_bytes), (layer_mib, layers_mib, cache_bytes));
+    }
+}
+
+#[test]
+fn draining_gets_hasty_before_anything_is_spilled_or_held_up() {
+    let spill_directory = tempfile::tempdir().expect("a directory");
+    let spilled_to = Some(spill_directory.path().to_owned());
+    let options =
+        StoreOptions { layers_bytes_max: 100_000, spill_directory: spilled_to, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    let mut index = apply(&store, &["K"]);
+    let _pinned = store.freeze();
+    while store.haste() < 1.0 {
+        let (filled, haste) = (store.filled(), store.haste());
+        assert_eq!(haste > 0.0, filled > 1.0, "{filled} filled");
+        let idle = !store.drain_step(&|| u64::MAX).expect("steps").worked();
+        assert!(idle || store.filled() < 0.5, "spilled at {filled}");
+        index = apply(&store, &[&format!("K{index}")]);
+    }
+    assert!(!store.over_bound() && store.filled() < 1.7, "{} filled", store.filled());
+}

@@ -23,7 +23,7 @@ fn brief(store: &Store) -> Result<Vec<Bytes>, StoreError> {
 fn put(store: &Store, index: u64, names: std::ops::Range<usize>) {
     let mut entry = store.entry();
     for name in names {
-        entry.put(row(1, &format!("{:06}", name * 7 % 100_003)), Bytes::from("v"));
+        entry.put(row(1, &format!("K{:06}", name * 7 % 100_003)), Bytes::from("v"));
     }
     entry.commit(index);
 }
@@ -128,4 +128,37 @@ fn a_layer_that_was_sorted_says_what_it_says_anyway() {
             assert_eq!(one, other, "from {first} to {end:?}, reverse: {reverse}");
         }
     }
+}
+
+#[test]
+fn an_entry_that_scans_few_rows_asks_for_no_order_of_the_many() {
+    let options = StoreOptions { layer_bytes: 1 << 30, ..options() };
+    let (store, _) = Remains::default().open_with(options, "boot 1");
+    put(&store, 1, 0..10_000);
+    let mut entry = store.entry();
+    [3, 1, 2].iter().for_each(|n| entry.put(row(1, &format!("D{n}")), Bytes::new()));
+    entry.commit(2);
+    store.freeze_for_drain();
+    put(&store, 3, 10_000..20_000);
+    let few = |rows: &dyn Rows| {
+        let mut found = Vec::new();
+        let visit = &mut |row: &[u8], _: &Bytes| {
+            found.push(Bytes::copy_from_slice(row));
+            true
+        };
+        rows.scan(&row(1, "D1"), Some(&row(1, "E")), false, visit).expect("scans");
+        found
+    };
+    let mut entry = store.entry();
+    entry.delete(row(1, "D2"));
+    assert_eq!(few(&entry), [row(1, "D1"), row(1, "D3")]);
+    entry.commit(4);
+    let view = store.read();
+    view.refuse_to_put_in_order();
+    assert_eq!(few(&view), [row(1, "D1"), row(1, "D3")]);
+    drop(view);
+    assert_eq!(store.frozen_layers(), 1, "nothing was frozen for it");
+    assert!(matches!(brief(&store), Err(StoreError::WouldWait)), "the many are in no order");
+    store.put_in_order();
+    assert_eq!(brief(&store).expect("in order").len(), 20_002);
 }
