@@ -83,7 +83,7 @@ pub struct NodeConfig {
     /// Its data center. Some on all nodes, or on none; if some, an update is acknowledged only
     /// when it is on disk in every zone.
     pub zone: Option<String>,
-    /// Memory for the engine's cache, in bytes.
+    /// Memory for single rows, in bytes; the engine's own cache and the layers are of sizes that follow.
     pub cache_bytes: u64,
     /// What keeps the rows.
     pub engine: EngineKind,

@@ -46,8 +46,9 @@ const INGESTED_AT_ONCE: usize = 1024;
 /// So many drained rows go to the row cache under one lock, so that nobody who applies waits for it.
 const REMEMBERED_AT_ONCE: usize = 16;
 
-/// Layers that take no more than this are drained together; one alone may take more.
-const TOGETHER_BYTES_MAX: usize = 128 << 20;
+/// Layers that take no more than this, or than two full ones, are drained together; one alone may take
+/// more.
+const TOGETHER_BYTES: usize = 128 << 20;
 
 /// What a call of [`Store::drain_step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,7 +260,9 @@ impl Drainer {
             }
             let pinned = layers.pins.keys().next().copied().unwrap_or(u64::MAX);
             let log_durable = (limits.log_durable)();
-            let bytes_max = TOGETHER_BYTES_MAX.min(limits.bytes_max);
+            // A full one has a little more than it takes to be full.
+            let two_bytes = shared.options.layer_bytes / 4 * 9;
+            let bytes_max = TOGETHER_BYTES.max(two_bytes).min(limits.bytes_max);
             let mut bytes = 0;
             let together = layers.frozen.iter().take_while(|layer| {
                 let first = bytes == 0;

@@ -61,7 +61,7 @@ impl FrozenLayer {
         self.changes.in_memory().is_none_or(Changes::is_in_order)
     }
 
-    /// Puts it in order. Takes a tenth of a second; nobody waits meanwhile but who needs it as well.
+    /// Puts it in order. Takes a tenth of a second for 64 MiB; nobody waits meanwhile but who needs it as well.
     pub fn put_in_order(&self) {
         self.changes.in_memory().into_iter().for_each(Changes::put_in_order);
     }

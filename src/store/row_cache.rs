@@ -20,7 +20,7 @@ use super::changes::{COPIED_BYTES_MAX, Sought, in_place_of, touch_value};
 
 /// Values above this size are not kept.
 pub(super) const CACHED_VALUE_BYTES_MAX: usize = 64 << 10;
-/// What a row costs beside its value, about: its place in a table that grows by doubling, in the
+/// What a row costs beside its value, about: its place in a table that grows by a quarter, in the
 /// index, and what the allocator rounds up.
 const OVERHEAD_BYTES: usize = 120;
 /// Rows up to this length are in the table.
