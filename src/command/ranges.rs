@@ -154,8 +154,16 @@ fn delete_range(keyspace: &mut Keyspace, range: KeyRange) -> Outcome {
 
 /// Whether it may look at many keys in their order, also when it runs from the log.
 pub fn scans(spec: &Spec) -> bool {
-    let all = ["scan", "keys", "randomkey", "ak.range", "ak.prefix", "ak.assertrange"];
-    answers_later(spec) || all.contains(&spec.name)
+    answers_later(spec) || SCANS.contains(&spec.name)
+}
+
+const SCANS: &[&str] = &["scan", "keys", "randomkey", "ak.range", "ak.prefix", "ak.assertrange"];
+
+#[test]
+fn the_commands_that_scan_are_commands() {
+    let found = |name: &&str| super::table::find(name.as_bytes()).is_some_and(scans);
+    assert!(SCANS.iter().all(found));
+    assert!(!super::table::find(b"set").is_some_and(scans));
 }
 
 /// Whether a command's answer may come only after its entry: its session must wait for it.

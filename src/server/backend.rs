@@ -19,7 +19,8 @@ pub trait Backend: Send + Sync {
     fn with_rows_for_long(&self, read: &mut dyn FnMut(&dyn Rows)) -> Result<u64, Refusal>;
 
     /// Puts the rows in order that [`Backend::with_rows`] has refused to scan with
-    /// [`StoreError::WouldWait`]. May take a while, and holds up only who waits for it.
+    /// [`StoreError::WouldWait`], or that an update is about to scan. May take a while, and holds up only
+    /// who waits for it.
     fn put_in_order(&self);
 
     /// Whether this node is master, its lease holds at this moment, and a view at `view_index` is

@@ -247,7 +247,10 @@ impl Backend for NodeBackend {
     }
 
     fn put_in_order(&self) {
-        beside_the_others(|| self.handle.store().put_in_order());
+        let store = self.handle.store();
+        if !store.ask_for_order() {
+            beside_the_others(|| store.put_in_order());
+        }
     }
 
     fn lease(&self, view_index: u64) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! Which rows are many. Behind its space each row has a tag, see [`super::keyspace`], and those with one
 //! certain tag are the keys themselves. Hardly ever must somebody who holds up others scan these, so they
-//! are in no order until somebody does. All other rows are few, or few of them come at once, and entries
-//! scan them again and again, such as the index by deadline: they are in order from the start.
+//! are in no order until somebody does. Entries scan all other rows again and again, such as the index by
+//! deadline, and mostly there are few of them: they are in order from the start.
 
 /// The tag of the rows that are many.
 pub const BULK_TAG: u8 = b'K';

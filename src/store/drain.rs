@@ -46,8 +46,8 @@ const INGESTED_AT_ONCE: usize = 1024;
 /// So many drained rows go to the row cache under one lock, so that nobody who applies waits for it.
 const REMEMBERED_AT_ONCE: usize = 16;
 
-/// Layers that take no more than this, or than two full ones, are drained together; one alone may take
-/// more.
+/// Layers that take no more than this, or than two full ones, are drained together. One alone may take
+/// more, and full ones are larger unless a test has them smaller.
 const TOGETHER_BYTES: usize = 128 << 20;
 
 /// What a call of [`Store::drain_step`] did.

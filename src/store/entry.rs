@@ -210,7 +210,8 @@ impl Rows for EntryRows {
         }
         let mut layers = self.layers()?;
         if !layers.ask_for_order(first, end) {
-            // Not within another scan: what that has found in order is so still.
+            // Not within another scan: what that has found in order is so still. Nobody scans rows of
+            // keys within a scan of others, which asks for no order; that would wait for itself.
             drop(layers);
             self.shared.put_in_order();
             layers = self.layers()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::bulk::may_be_bulk;
+use super::bulk::{is_bulk, may_be_bulk};
 use super::changes::{ChangeRef, Changed, Changes, FETCHED_AT_ONCE, Sought};
 use super::empty_ranges::EmptyRanges;
 use super::engine::Change;
@@ -23,6 +23,12 @@ const ORDERED_LAYERS: usize = 64;
 
 /// What a row costs in memory beside its bytes, about.
 const ROW_OVERHEAD_BYTES: usize = 200;
+/// And what one costs that is in order from the start.
+const ORDERED_OVERHEAD_BYTES: usize = 100;
+
+fn overhead_bytes(row: &[u8]) -> usize {
+    ROW_OVERHEAD_BYTES + if is_bulk(row) { 0 } else { ORDERED_OVERHEAD_BYTES }
+}
 
 fn value_bytes(value: &Option<Bytes>) -> usize {
     value.as_ref().map_or(0, Bytes::len)
@@ -207,7 +213,7 @@ impl Layers {
             if changed.value.is_some() {
                 self.empty.check(&changed.row);
             }
-            let row_bytes = changed.row.len() + ROW_OVERHEAD_BYTES;
+            let row_bytes = changed.row.len() + overhead_bytes(&changed.row);
             self.active_bytes += row_bytes + value_bytes(&changed.value);
             if let Some(old_value_bytes) = self.active.insert(changed) {
                 self.active_bytes -= row_bytes + old_value_bytes;

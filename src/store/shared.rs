@@ -423,12 +423,14 @@ impl Store {
         self.filled_part() / DRAINED_PART
     }
 
-    /// Puts all rows in order, unless that is soon done when it is needed. May take a while; only who
-    /// needs that order waits for it.
+    /// Asks for the order of all rows; whether it is there, or soon will be.
+    pub fn ask_for_order(&self) -> bool {
+        self.shared.layers.read().ask_for_order(&[], None)
+    }
+
+    /// Puts all rows in order, which may take a while; only who needs that order waits for it.
     pub fn put_in_order(&self) {
-        if !self.shared.layers.read().ask_for_order(&[], None) {
-            self.shared.put_in_order();
-        }
+        self.shared.put_in_order();
     }
 
     /// The same for the rows of frozen layers.

@@ -212,7 +212,7 @@ fn freed_memory_is_kept_for_a_while_and_the_process_stays_the_same() {
     };
     let environment = file("environ");
     let mut variables = environment.split(|byte| *byte == 0);
-    assert!(variables.any(|it| it == b"MIMALLOC_PURGE_DELAY=60000"));
+    assert!(variables.any(|it| it == b"MIMALLOC_PURGE_DELAY=600000"));
     assert_eq!(file("comm"), b"arakoon\n");
     let arguments = file("cmdline");
     assert!(arguments.split(|byte| *byte == 0).nth(1) == Some(b"serve"));
