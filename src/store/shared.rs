@@ -440,7 +440,7 @@ impl Store {
     }
 
     /// How much draining has to hurry: 0 until layers take the memory with which it begins, and 1 once
-    /// they take [`HASTY_PART`].
+    /// they take five eighths of what they may take.
     pub fn haste(&self) -> f64 {
         ((self.filled_part() - DRAINED_PART) / (HASTY_PART - DRAINED_PART)).clamp(0.0, 1.0)
     }
