@@ -86,13 +86,13 @@ fn plan(seed: u64, bug: Bug) -> Plan {
         Bug::AcceptedBeforeDisk => plan.at_least(Fault::DiskStall, 1.0),
         Bug::PromiseBeforeDisk | Bug::BallotReused => {
             plan.lease_us = 100_000;
-            plan.sync_us_max = 20_000;
-            plan.restart_us_max = 20_000;
+            plan.sync_us_max = 60_000;
+            plan.restart_us_max = 5_000;
             plan.only(&[
                 (Fault::DiskStall, 1.0),
-                (Fault::SlowDisk, 1.0),
-                (Fault::Partition, 3.0),
-                (Fault::PowerOne, 4.0),
+                (Fault::SlowDisk, 3.0),
+                (Fault::Partition, 4.0),
+                (Fault::PowerOne, 6.0),
             ])
         }
         Bug::NoWaitAfterRestart => {
