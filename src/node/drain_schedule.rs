@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Draining begins when so many layers are frozen, which whoever looks for a row looks through,
 const FROZEN_LAYERS_MAX: usize = 4;
-/// or when layers take the memory that [`Undrained::filled`] is about,
-const FILLED_MAX: f64 = 1.0;
-/// or after about so much log, which a restart replays;
+/// or when layers take the memory that [`Undrained::filled`] is in parts of, or after about so much log,
+/// which a restart replays;
 const LOG_BYTES_MAX: f64 = 800e6;
 /// less if heads are more frequent, since the log that they do not need stays until it is drained,
 const HEADS_MAX: f64 = 3.0;
@@ -81,7 +80,7 @@ impl DrainSchedule {
         let log_part = if is_scarce { SCARCE_LOG_PART } else { part };
         let due = undrained.applied > undrained.drained
             && (undrained.log_bytes as f64 >= log_part * self.log_bytes_max
-                || undrained.filled >= part * FILLED_MAX
+                || undrained.filled >= part
                 || now.duration_since(self.ended_at) >= after);
         self.drains = due || undrained.frozen_layers >= FROZEN_LAYERS_MAX;
         due
