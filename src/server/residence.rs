@@ -13,7 +13,9 @@ use super::places::Place;
 use crate::command::connection::Connection;
 use crate::command::table::{self, Kind, Spec};
 
-/// So many turns in a row are of a kind before a connection goes where that kind is done.
+/// So many turns in a row are of a kind before a connection goes where that kind is done, the first time
+const FIRST_TURNS_BEFORE: u32 = 8;
+/// and once it has moved, or found no seat: to go from place to place costs more than a turn.
 const TURNS_BEFORE: u32 = 64;
 /// The most requests of a turn of small updates,
 const UPDATES_MAX: usize = 4;
@@ -107,11 +109,14 @@ pub struct Residence {
     short: u32,
     /// See [`LONG_TURN_WEIGHT`].
     long: u32,
+    /// See [`FIRST_TURNS_BEFORE`].
+    turns_before: u32,
 }
 
 impl Default for Residence {
     fn default() -> Residence {
-        Residence { place: Place::Workers, updates: 0, short: 0, long: 0 }
+        let turns_before = FIRST_TURNS_BEFORE;
+        Residence { place: Place::Workers, updates: 0, short: 0, long: 0, turns_before }
     }
 }
 
@@ -124,9 +129,9 @@ impl Residence {
         let may_be_short = short_turns_are_open && self.long <= LONG_TURNS_MAX;
         match (self.place, turn) {
             (Place::BesideDriver, Turn::SmallUpdates) => Place::BesideDriver,
-            (_, Turn::SmallUpdates) if self.updates > TURNS_BEFORE => Place::BesideDriver,
+            (_, Turn::SmallUpdates) if self.updates > self.turns_before => Place::BesideDriver,
             (Place::ShortTurns, Turn::Short) if may_be_short => Place::ShortTurns,
-            (_, Turn::Short) if may_be_short && self.short > TURNS_BEFORE => Place::ShortTurns,
+            (_, Turn::Short) if may_be_short && self.short > self.turns_before => Place::ShortTurns,
             _ => Place::Workers,
         }
     }
@@ -166,7 +171,7 @@ impl Residence {
 
     /// It is there from now on, or stays there for a while.
     pub fn settles_in(&mut self, place: Place) {
-        *self = Residence { place, ..Residence::default() };
+        *self = Residence { place, turns_before: TURNS_BEFORE, ..Residence::default() };
     }
 }
 
@@ -223,22 +228,24 @@ mod tests {
     fn a_client_that_only_updates_goes_to_the_driver_and_leaves_when_it_reads() {
         let (update, read) = (requests(&[&["SET", "k", "v"]]), requests(&[&["GET", "k"]]));
         let mut residence = Residence::default();
-        times(&mut residence, TURNS_BEFORE, &update, Place::Workers);
+        times(&mut residence, FIRST_TURNS_BEFORE, &update, Place::Workers);
         times(&mut residence, 1, &read, Place::Workers);
-        times(&mut residence, TURNS_BEFORE, &update, Place::Workers);
+        times(&mut residence, FIRST_TURNS_BEFORE, &update, Place::Workers);
         times(&mut residence, 1, &update, Place::BesideDriver);
         residence.settles_in(Place::BesideDriver);
         times(&mut residence, 2, &update, Place::BesideDriver);
         times(&mut residence, 1, &read, Place::Workers);
+        // It takes longer the next time.
         residence.settles_in(Place::Workers);
-        times(&mut residence, 1, &update, Place::Workers);
+        times(&mut residence, TURNS_BEFORE, &update, Place::Workers);
+        times(&mut residence, 1, &update, Place::BesideDriver);
     }
 
     #[test]
     fn short_reads_go_to_their_thread_and_leave_before_anything_else() {
         let (read, update) = (requests(&[&["GET", "k"]]), requests(&[&["SET", "k", "v"]]));
         let mut residence = Residence::default();
-        times(&mut residence, TURNS_BEFORE, &read, Place::Workers);
+        times(&mut residence, FIRST_TURNS_BEFORE, &read, Place::Workers);
         times(&mut residence, 1, &read, Place::ShortTurns);
         for other in [update, requests(&[&["GET", "k"][..]; 3]), requests(&[&["KEYS", "*"]])] {
             residence.settles_in(Place::ShortTurns);
