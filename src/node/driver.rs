@@ -17,7 +17,7 @@ use super::environment::{Applied, Environment, HeadJob, Input, ReadPurpose};
 use super::handover::{HandOver, HandOverState};
 use super::head_plan::{HeadPlan, HeadSize};
 use super::message::{HeadName, NodeMessage};
-use super::proposals::Proposals;
+use super::proposals::{Gather, Proposals};
 use super::refusal::Refusal;
 use super::stamp::StampClock;
 use super::status::{Role, Status};
@@ -82,6 +82,8 @@ pub struct Driver {
     pub(super) dispatched: Index,
     /// Since then this follower has had something to apply, and lets more of it gather.
     gathers_since_us: Option<u64>,
+    /// See [`Driver::gathers`].
+    gathers: Option<Gather>,
     /// Bytes handed to it, per job, with the last index of the job.
     dispatched_bytes: std::collections::VecDeque<(Index, usize)>,
     reading_for_apply: bool,
@@ -145,6 +147,7 @@ impl Driver {
             applied,
             dispatched: applied.index,
             gathers_since_us: None,
+            gathers: None,
             dispatched_bytes: Default::default(),
             reading_for_apply: false,
             clock_entries: ClockEntries::default(),
@@ -204,7 +207,8 @@ impl Driver {
 
     /// Something becomes due before the next ordinary tick.
     pub fn is_waiting(&self) -> bool {
-        self.gathers_since_us.is_some()
+        self.gathers.is_some()
+            || self.gathers_since_us.is_some()
             || self.clock_entries.rests(self.now_us)
             || self.replica.is_waiting()
     }
@@ -391,6 +395,7 @@ impl Driver {
                 tracing::info!(%ballot, reason, "leads no more");
                 self.clock = self.settled_clock();
                 self.lead = None;
+                self.gathers = None;
                 self.heads.lead_ended();
                 self.hand_over = None;
                 self.clock_entries.lead_ended();

@@ -5,10 +5,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::environment::{Input, Submission};
-use super::proposals::LARGE_BATCH_BYTES;
-
-/// Bytes of submissions that are worth an entry of their own, however few they are.
-const GATHERED_BYTES: usize = 16 << 10;
+use super::proposals::{Gather, LARGE_BATCH_BYTES};
 
 /// An unbounded queue; what bounds it is the flow control of those who push.
 #[derive(Default)]
@@ -65,12 +62,15 @@ impl Inbox {
         }
     }
 
-    /// Some submissions are there, but fewer than `count`, and they are small.
-    pub fn gathers(&self, count: usize) -> bool {
+    /// Less is there than that.
+    pub fn gathers(&self, gather: Gather) -> bool {
         let letters = self.letters.lock();
-        letters.submissions > 0
-            && letters.submissions < count
-            && letters.submission_bytes < GATHERED_BYTES
+        letters.submissions < gather.submissions && letters.submission_bytes < gather.bytes
+    }
+
+    /// So many are there.
+    pub fn submissions(&self) -> usize {
+        self.letters.lock().submissions
     }
 
     /// From now on so many submissions press; fewer wait for whatever else comes. To be called by
@@ -152,11 +152,14 @@ mod tests {
     #[test]
     fn few_small_submissions_gather() {
         let inbox = Inbox::default();
-        assert!(!inbox.gathers(10), "nobody waits");
+        let gathers =
+            |submissions| inbox.gathers(Gather { submissions, bytes: 1000, longest_us: 0 });
+        assert!(gathers(1) && !gathers(0));
         inbox.submit(submission(10));
-        assert!(inbox.gathers(2) && !inbox.gathers(1) && !inbox.gathers(0));
-        inbox.submit(submission(GATHERED_BYTES));
-        assert!(!inbox.gathers(10));
+        assert!(gathers(2) && !gathers(1));
+        inbox.submit(submission(990));
+        assert!(!gathers(10));
+        assert_eq!(inbox.submissions(), 2);
     }
 
     #[test]

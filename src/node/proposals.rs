@@ -21,9 +21,12 @@ pub(super) const LARGE_BATCH_BYTES: usize = 256 << 10;
 /// Bytes in one entry, unless a single submission is larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// An entry is worth waiting for while it has fewer than one in so many of the crowd,
-const CROWD_PART: usize = 3;
-/// of which one in so many is forgotten with each entry, so that it shrinks when clients leave.
+/// Bytes of submissions that are worth an entry of their own, however few they are.
+pub(super) const GATHERED_BYTES: usize = 16 << 10;
+/// Fewer are not waited for: the wait would cost each of them more than an entry does.
+const CROWD_MIN: usize = 6;
+/// Of those who waited at the same time one in so many is forgotten with each entry, so that the crowd
+/// shrinks when clients leave.
 const CROWD_FORGETS: usize = 16;
 /// So many have something to say while a disk syncs.
 const CROWD_BUSY: usize = 200;
@@ -34,6 +37,18 @@ struct Proposed {
     waiters: Vec<Waiter>,
     /// The earliest of its waiters.
     deadline_us: u64,
+    at_us: u64,
+}
+
+/// What an entry is waited for, before it is proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// So many more submissions,
+    pub submissions: usize,
+    /// or so many more bytes of them.
+    pub bytes: usize,
+    /// As long as the last entry took to be chosen.
+    pub longest_us: u64,
 }
 
 /// All submissions that have no outcome yet.
@@ -43,8 +58,12 @@ pub(super) struct Proposals {
     proposed: VecDeque<Proposed>,
     /// Chosen and not known to be applied: the waiters of each entry.
     applying: VecDeque<(Index, usize)>,
-    /// Submissions that were without an outcome at the same time, the most of late.
+    /// Submissions that were without an outcome at the same time, the most of late,
+    together: usize,
+    /// and those of them who come when they are waited for.
     crowd: usize,
+    /// From proposing the last chosen entry until it was known to be.
+    round_us: u64,
     answer_within_us: u64,
 }
 
@@ -61,7 +80,9 @@ impl Proposals {
             queue_bytes: 0,
             proposed: VecDeque::new(),
             applying: VecDeque::new(),
+            together: 0,
             crowd: 0,
+            round_us: 0,
             answer_within_us: answer_within_us(lease_us),
         }
     }
@@ -85,15 +106,32 @@ impl Proposals {
         wanted.saturating_sub(self.queue.len())
     }
 
-    /// An entry of its own would be small beside what comes as a rule: with so many more it would
-    /// not. Clients that were answered together come back together, a little later.
-    pub fn missing_to_gather(&self) -> usize {
-        (self.crowd / CROWD_PART).saturating_sub(self.queue.len())
+    /// An entry now would be small beside what comes as a rule: with so much more it would not.
+    /// Clients that were answered together come back together, a little later.
+    pub fn worth_gathering(&self) -> Option<Gather> {
+        let submissions = match self.crowd < CROWD_MIN {
+            true => 0,
+            // Who is about to be answered cannot come before that.
+            false => self.crowd.saturating_sub(self.queue.len() + self.applying()),
+        };
+        let bytes = GATHERED_BYTES.saturating_sub(self.queue_bytes);
+        let worth = !self.queue.is_empty() && submissions > 0 && bytes > 0;
+        worth.then_some(Gather { submissions, bytes, longest_us: self.round_us })
+    }
+
+    /// Those who were waited for have not come: half of them are forgotten.
+    pub fn gathered_in_vain(&mut self, missing: usize) {
+        self.crowd = self.crowd.saturating_sub(missing.div_ceil(2));
     }
 
     /// So many wait that somebody always has something to say.
     pub fn is_crowded(&self) -> bool {
-        self.crowd >= CROWD_BUSY
+        self.together >= CROWD_BUSY
+    }
+
+    /// Submissions that are chosen and not known to be applied.
+    fn applying(&self) -> usize {
+        self.applying.iter().map(|(_, waiters)| waiters).sum()
     }
 
     pub fn in_flight(&self) -> usize {
@@ -136,16 +174,23 @@ impl Proposals {
             .then(|| (batch::seal(stamp_ms, seed, count, &items), waiters, deadline_us))
     }
 
-    pub fn proposed(&mut self, position: Position, waiters: Vec<Waiter>, deadline_us: u64) {
-        self.proposed.push_back(Proposed { position, waiters, deadline_us });
+    pub fn proposed(
+        &mut self,
+        position: Position,
+        waiters: Vec<Waiter>,
+        deadline_us: u64,
+        now_us: u64,
+    ) {
+        self.proposed.push_back(Proposed { position, waiters, deadline_us, at_us: now_us });
         let in_flight: usize = self.proposed.iter().map(|proposed| proposed.waiters.len()).sum();
-        let applying: usize = self.applying.iter().map(|(_, waiters)| waiters).sum();
-        let remembered = self.crowd - self.crowd.div_ceil(CROWD_FORGETS);
-        self.crowd = remembered.max(self.queue.len() + in_flight + applying);
+        let now = self.queue.len() + in_flight + self.applying();
+        for most in [&mut self.together, &mut self.crowd] {
+            *most = now.max(*most - most.div_ceil(CROWD_FORGETS));
+        }
     }
 
     /// The entry at `position` is chosen: who waits for it?
-    pub fn take(&mut self, position: Position) -> Vec<Waiter> {
+    pub fn take(&mut self, position: Position, now_us: u64) -> Vec<Waiter> {
         // What was passed over without being seen (a head took its place) can only be uncertain.
         while let Some(mut passed) =
             self.proposed.pop_front_if(|proposed| proposed.position.index < position.index)
@@ -153,7 +198,10 @@ impl Proposals {
             passed.waiters.iter_mut().for_each(|w| w.answer(Err(Refusal::Uncertain)));
         }
         let here = self.proposed.pop_front_if(|proposed| proposed.position == position);
-        let waiters = here.map_or_else(Vec::new, |proposed| proposed.waiters);
+        let waiters = here.map_or_else(Vec::new, |proposed| {
+            self.round_us = now_us.saturating_sub(proposed.at_us);
+            proposed.waiters
+        });
         if !waiters.is_empty() {
             self.applying.push_back((position.index, waiters.len()));
         }
@@ -233,37 +281,87 @@ mod tests {
         }
     }
 
+    const ROUND_US: u64 = 300;
+
+    fn enqueue(proposals: &mut Proposals, count: usize) {
+        (0..count).for_each(|_| proposals.enqueue(submission()));
+    }
+
+    fn at(index: u64) -> Position {
+        Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO }
+    }
+
     fn propose(proposals: &mut Proposals, index: u64) {
         let (_, waiters, deadline_us) = proposals.next_batch(0, 0).expect("something is queued");
-        let position = Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO };
-        proposals.proposed(position, waiters, deadline_us);
+        proposals.proposed(at(index), waiters, deadline_us, 0);
+    }
+
+    /// Proposes what is queued, and has it chosen and applied.
+    fn pass(proposals: &mut Proposals, index: u64) {
+        propose(proposals, index);
+        assert!(!proposals.take(at(index), ROUND_US).is_empty());
+        proposals.applied(Index(index));
+    }
+
+    fn missing(proposals: &Proposals) -> usize {
+        proposals.worth_gathering().map_or(0, |gather| gather.submissions)
     }
 
     #[test]
-    fn a_third_of_those_who_waited_together_is_worth_waiting_for() {
+    fn those_who_waited_together_are_waited_for_once_they_are_answered() {
         let mut proposals = Proposals::new(1_000_000);
-        assert_eq!(proposals.missing_to_gather(), 0, "nobody is known");
-        for index in 1..=3 {
-            // One in flight, one being applied, one that comes.
-            (0..10).for_each(|_| proposals.enqueue(submission()));
-            propose(&mut proposals, index);
-            let position = Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO };
-            if index < 3 {
-                assert_eq!(proposals.take(position).len(), 10);
+        enqueue(&mut proposals, 10);
+        assert_eq!(missing(&proposals), 0, "nobody is known");
+        propose(&mut proposals, 1);
+        enqueue(&mut proposals, 10);
+        propose(&mut proposals, 2);
+        // One is being applied, one in flight, one comes.
+        assert_eq!(proposals.take(at(1), ROUND_US).len(), 10);
+        enqueue(&mut proposals, 10);
+        propose(&mut proposals, 3);
+        assert_eq!(proposals.worth_gathering(), None, "there is nothing to propose");
+        enqueue(&mut proposals, 4);
+        assert_eq!(missing(&proposals), 30 - 4 - 10, "those who are being answered");
+        proposals.applied(Index(1));
+        let bytes = GATHERED_BYTES - 4 * submission().items.len();
+        let gather = Gather { submissions: 26, bytes, longest_us: ROUND_US };
+        assert_eq!(proposals.worth_gathering(), Some(gather));
+        // Half of those who do not come are forgotten at once.
+        proposals.gathered_in_vain(26);
+        assert_eq!(missing(&proposals), 13);
+        proposals.queue_bytes = GATHERED_BYTES;
+        assert_eq!(missing(&proposals), 0, "they are large enough");
+    }
+
+    #[test]
+    fn a_crowd_that_has_gone_is_forgotten_and_a_few_are_not_waited_for() {
+        for in_vain in [false, true] {
+            let mut proposals = Proposals::new(1_000_000);
+            enqueue(&mut proposals, CROWD_BUSY);
+            pass(&mut proposals, 1);
+            let mut index = 2;
+            loop {
+                enqueue(&mut proposals, 1);
+                if missing(&proposals) == 0 {
+                    break;
+                }
+                if in_vain {
+                    let missing = missing(&proposals);
+                    proposals.gathered_in_vain(missing);
+                    assert_eq!(proposals.is_crowded(), index == 2);
+                }
+                pass(&mut proposals, index);
+                index += 1;
             }
-        }
-        assert_eq!(proposals.missing_to_gather(), 30 / 3);
-        (0..4).for_each(|_| proposals.enqueue(submission()));
-        assert_eq!(proposals.missing_to_gather(), 30 / 3 - 4);
-        proposals.applied(Index(3));
-        let mut index = 4;
-        while proposals.missing_to_gather() > 0 {
+            assert_eq!(in_vain, index < 10, "forgotten at entry {index}");
             assert!(index < 60, "one client alone waits for a crowd that has gone");
-            propose(&mut proposals, index);
-            proposals.take(Position { index: Index(index), ballot: crate::paxos::Ballot::ZERO });
-            proposals.applied(Index(index));
-            proposals.enqueue(submission());
-            index += 1;
+        }
+        for (crowd, waits) in [(CROWD_MIN - 1, false), (CROWD_MIN, true)] {
+            let mut proposals = Proposals::new(1_000_000);
+            enqueue(&mut proposals, crowd);
+            pass(&mut proposals, 1);
+            enqueue(&mut proposals, 1);
+            assert_eq!(missing(&proposals) > 0, waits, "{crowd}");
         }
     }
 

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ use super::heads::HeadDirectory;
 use super::inbox::Inbox;
 use super::mailbox::Mailbox;
 use super::message::{HeadName, NodeMessage};
+use super::proposals::Gather;
 use super::recovery::OpenedNode;
 use super::refusal::Refusal;
 use super::saving::Saving;
@@ -48,8 +49,10 @@ use crate::transaction_log::{LogError, Reader};
 
 /// Bytes of entries that one read of the log returns, roughly.
 const READ_BYTES: usize = 1 << 20;
-/// How long an entry waits for more submissions at most, however long the disk's syncs are.
-const GATHER_MAX: Duration = Duration::from_micros(200);
+/// How long an entry waits for more submissions at most,
+const GATHER_MAX: Duration = Duration::from_micros(500);
+/// and for the next one.
+const GATHER_GAP_MAX: Duration = Duration::from_micros(100);
 
 /// What takes longer is told at the level `debug`, under [`SLOW_TARGET`].
 const SLOW: Duration = Duration::from_millis(50);
@@ -58,7 +61,7 @@ const SLOW_TARGET: &str = "arakoon::slow";
 
 /// Does a piece of work, and tells if it was slow.
 pub(super) fn timed<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let result = work();
     let took = began.elapsed();
     if took >= SLOW {
@@ -316,7 +319,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         let now_us = clock::boot_us();
         driver.step(now_us, inputs.drain(..), world);
         let before = std::mem::replace(&mut logged, driver.replica().last().index);
-        if logged > before || driver.has_in_flight() {
+        if logged > before || driver.has_in_flight() || driver.gathers().is_some() {
             world.awake.note(now_us, driver.replica().is_leader());
         }
         inbox.expect_submissions(driver.submissions_awaited());
@@ -332,7 +335,9 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         if driver.stopped() {
             return Ended::Stopped;
         }
-        if inbox.is_pressing() {
+        if let Some(missing) = driver.gathers() {
+            gather(&inbox, missing).await;
+        } else if inbox.is_pressing() {
             // There may always be more; what the other nodes send and get must not wait for that.
             tokio::task::yield_now().await;
         } else {
@@ -343,23 +348,29 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
                 _ = soon.tick(), if driver.is_waiting() => {}
             }
         }
-        gather(&inbox, driver.submissions_worth_waiting_for(), world.common.saving.last_sync())
-            .await;
         inbox.take(inputs);
     }
 }
 
 /// Lets those go first who are about to submit: an entry of a few submissions costs as much as one of
-/// many. Nothing else waits meanwhile, since nothing is on its way.
-async fn gather(inbox: &Inbox, count: usize, sync: Duration) {
-    if !inbox.gathers(count) {
-        return;
-    }
-    let (began, longest) = (std::time::Instant::now(), sync.min(GATHER_MAX));
-    while inbox.gathers(count) && began.elapsed() < longest {
+/// many. Nothing that somebody waits for is on its way meanwhile. Ends when so many have come, when nobody
+/// comes any more, or when it takes too long.
+async fn gather(inbox: &Inbox, missing: Gather) {
+    let longest = Duration::from_micros(missing.longest_us).min(GATHER_MAX);
+    let began = Instant::now();
+    let (mut seen, mut last_came) = (inbox.submissions(), began);
+    while inbox.gathers(missing) {
         // Those on this thread, and those on others.
         tokio::task::yield_now().await;
         thread::yield_now();
+        let now = Instant::now();
+        let here = inbox.submissions();
+        if here != seen {
+            (seen, last_came) = (here, now);
+        }
+        if now - last_came >= GATHER_GAP_MAX || now - began >= longest {
+            break;
+        }
     }
 }
 

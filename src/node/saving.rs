@@ -59,7 +59,6 @@ pub(super) struct Saving {
     waiting: AtomicUsize,
     is_quick: AtomicBool,
     distrusted_until: Mutex<Option<Instant>>,
-    last_sync_us: AtomicU64,
     inbox: Arc<Inbox>,
     fatal: Fatal,
     keep_bytes: u64,
@@ -76,7 +75,6 @@ impl Saving {
             waiting: AtomicUsize::new(0),
             is_quick: AtomicBool::new(false),
             distrusted_until: Mutex::new(None),
-            last_sync_us: AtomicU64::new(0),
             inbox,
             fatal,
             keep_bytes,
@@ -94,11 +92,6 @@ impl Saving {
     /// The end of the log. Of use once [`Saving::run`] has returned.
     pub fn last(&self) -> Index {
         self.log.lock().last().index
-    }
-
-    /// How long the last sync took.
-    pub fn last_sync(&self) -> Duration {
-        Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed))
     }
 
     /// Saves now. To be called by the driver, after [`Saving::is_quick`]. False: the log's thread is at
@@ -182,7 +175,6 @@ impl Saving {
 
     /// What a write and its sync say about the disk.
     fn judge(&self, began: Instant, took: Duration, is_small: bool) {
-        self.last_sync_us.store(took.as_micros() as u64, Ordering::Relaxed);
         let ended = began + took;
         let mut until = self.distrusted_until.lock();
         if took > STALL {

@@ -151,7 +151,7 @@ impl Plan {
             zones,
             lease_us,
             faults_us: rng.u64(15_000_000..40_000_000),
-            clients: rng.usize(2..8),
+            clients: rng.usize(2..12),
             think_us: [3_000, 20_000, 60_000][rng.usize(..3)],
             stale_clients: [0, 1, 2][rng.usize(..3)],
             workload: Workload { lists: rng.u32(2..6), ranges: rng.u8(..8) == 0 },

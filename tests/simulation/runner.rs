@@ -22,6 +22,8 @@ pub struct Done {
     /// Registers whose search for an order was given up.
     pub undecided: usize,
     pub scans: usize,
+    /// Entries that waited for more.
+    pub gathered: u64,
     trace: String,
     plan: String,
 }
@@ -83,6 +85,7 @@ pub fn run_traced(plan: Plan, live: bool) -> Done {
         acknowledged: world.history.ops.iter().filter(replied).count(),
         undecided: world.history.registers.undecided,
         scans: world.history.scans.completed,
+        gathered: world.gathered,
         trace: if world.violation.is_some() { world.trace.text() } else { String::new() },
         failure: world.violation.take(),
         plan: plan_text,
@@ -101,6 +104,7 @@ pub fn run_many(
     let simulated_us = AtomicU64::new(0);
     let operations = AtomicU64::new(0);
     let (undecided, scans) = (AtomicU64::new(0), AtomicU64::new(0));
+    let gathered = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     let work = || {
         while at_most.is_none_or(|at_most| started.elapsed() < at_most) {
@@ -113,6 +117,7 @@ pub fn run_many(
             operations.fetch_add(done.acknowledged as u64, Ordering::Relaxed);
             undecided.fetch_add(done.undecided as u64, Ordering::Relaxed);
             scans.fetch_add(done.scans as u64, Ordering::Relaxed);
+            gathered.fetch_add(done.gathered, Ordering::Relaxed);
             if done.failure.is_some() {
                 println!("{}", done.report());
                 failed.lock().expect("no holder panics").push(seed);
@@ -134,14 +139,15 @@ pub fn run_many(
     failed.sort_unstable();
     println!(
         "{count} seeds from {} on: {} failed; {seconds:.0} s, {:.1} seeds/s, {:.0} simulated \
-         cluster-minutes per minute, {} operations with a reply, {} scans to their end, {} registers \
-         undecided",
+         cluster-minutes per minute, {} operations with a reply, {} scans to their end, {} \
+         entries that waited for more, {} registers undecided",
         seeds.start,
         failed.len(),
         count as f64 / seconds,
         minutes / (seconds / 60.0),
         operations.into_inner(),
         scans.into_inner(),
+        gathered.into_inner(),
         undecided.into_inner()
     );
     failed

@@ -146,6 +146,8 @@ pub struct World {
     pub connections: Vec<Connection>,
     pub history: History,
     pub answers: Answers,
+    /// Entries that waited for more (`Driver::gathers`).
+    pub gathered: u64,
     /// A process is being ended: its answers may be dropped.
     pub ending: bool,
     pub healed: bool,
@@ -199,6 +201,7 @@ impl World {
             connections: Vec::new(),
             history: History::default(),
             answers: Answers::default(),
+            gathered: 0,
             ending: false,
             healed: false,
             trace: Trace::new(),
@@ -441,6 +444,7 @@ impl World {
         let over_bound = process.store.over_bound();
         let mut collector = Collector { wall_ms, over_bound, effects: Vec::new() };
         process.driver.step(clock_us, inputs, &mut collector);
+        self.gathered += u64::from(process.driver.gathers().is_some());
         let status = process.driver.status().clone();
         let leads = process.driver.replica().is_leader();
         let keeps_time = process.driver.keeps_time();

@@ -73,7 +73,7 @@ impl Driver {
             .into_iter()
             .take_while(|entry| entry.index <= chosen)
             .map(|entry| {
-                let waiters = self.proposals.take(entry.position());
+                let waiters = self.proposals.take(entry.position(), self.now_us);
                 (entry, waiters)
             })
             .collect();

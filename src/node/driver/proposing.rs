@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::super::environment::Environment;
-use super::super::proposals::LARGE_BATCH_BYTES;
+use super::super::proposals::{Gather, LARGE_BATCH_BYTES};
 use super::{Driver, UNAPPLIED_ENTRIES_MAX};
 use crate::command::batch;
 use crate::paxos::Value;
@@ -32,16 +32,33 @@ impl Driver {
         }
     }
 
-    /// While nothing else is to be done: so many more submissions are worth a short wait.
-    pub fn submissions_worth_waiting_for(&self) -> usize {
+    /// What is there makes a small entry beside what comes as a rule: so much more is worth a short wait
+    /// before the next step, which proposes whatever is there then.
+    pub fn gathers(&self) -> Option<Gather> {
+        self.gathers
+    }
+
+    /// What to wait for before anything is proposed, if for anything: once for an entry, and only while
+    /// nothing is on its way that somebody waits for.
+    fn decide_to_gather(
+        &mut self,
+        waited: Option<Gather>,
+        environment: &dyn Environment,
+    ) -> Option<Gather> {
         let last = self.replica.last().index;
         let idles = last == self.replica.chosen() && last == self.replica.durable();
-        if self.lead.is_some() && idles { self.proposals.missing_to_gather() } else { 0 }
+        let gather = self.proposals.worth_gathering()?;
+        if waited.is_some() {
+            self.proposals.gathered_in_vain(gather.submissions);
+            return None;
+        }
+        (idles && self.may_propose(environment)).then_some(gather)
     }
 
     /// Proposes what has gathered. While an entry waits for this node's own disk the next one
     /// gathers, so that a batch is as large as the load makes it.
     pub(super) fn propose(&mut self, environment: &mut dyn Environment) {
+        let waited = self.gathers.take();
         if self.lead.is_none() {
             return;
         }
@@ -50,6 +67,10 @@ impl Driver {
             return self.proposals.refuse_queued(&refusal);
         }
         if self.holds_updates() {
+            return;
+        }
+        self.gathers = self.decide_to_gather(waited, environment);
+        if self.gathers.is_some() {
             return;
         }
         while self.may_propose(environment) {
@@ -61,7 +82,7 @@ impl Driver {
             };
             let position =
                 self.replica.propose(Value::Batch(payload)).expect("the lead was checked above");
-            self.proposals.proposed(position, waiters, deadline_us);
+            self.proposals.proposed(position, waiters, deadline_us, self.now_us);
             self.flush(environment);
         }
         // Its own entries would keep a stop from settling.
