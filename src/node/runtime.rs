@@ -356,6 +356,8 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
 /// many. Nothing that somebody waits for is on its way meanwhile. Ends when so many have come, when nobody
 /// comes any more, or when it takes too long.
 async fn gather(inbox: &Inbox, missing: Gather) {
+    // First those who are to be told an outcome: only then can they come back.
+    tokio::task::yield_now().await;
     let longest = Duration::from_micros(missing.longest_us).min(GATHER_MAX);
     let began = Instant::now();
     let (mut seen, mut last_came) = (inbox.submissions(), began);
