@@ -349,7 +349,8 @@ impl Draining {
     }
 }
 
-fn is_full_disk(error: &io::Error) -> bool {
+/// Whether there was no room, which others may make.
+pub(super) fn is_full_disk(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{ChangeRef, Sought, hash_of};
-use super::drain::Drainer;
+use super::drain::{Drainer, is_full_disk};
 use super::engine::{Engine, EngineChoice};
 use super::layers::Layers;
 use super::row_cache::RowCache;
@@ -468,14 +468,19 @@ impl Store {
         self.shared.layers.write().freeze();
     }
 
-    /// Syncs the engine and raises the floor to what it holds; returns that index.
+    /// Syncs the engine and raises the floor to what it holds, unless the disk has no room to say so; returns
+    /// the floor.
     pub fn sync(&self) -> Result<u64, StoreError> {
         // The engine's files must not be replaced meanwhile.
         let _drainer = self.shared.drainer.lock();
         let drained = self.drained();
         self.shared.distrust_damage(self.shared.engine.sync())?;
-        self.shared.change_trust(|trust| trust.floor = trust.floor.max(drained))?;
-        Ok(drained)
+        match self.shared.change_trust(|trust| trust.floor = trust.floor.max(drained)) {
+            // The old file is whole. The log keeps what it could have let go of, until next time.
+            Err(StoreError::Io(error)) if is_full_disk(&error) => {}
+            changed => changed?,
+        }
+        Ok(self.synced())
     }
 
     /// Stops in order: drains what may be drained, syncs, and notes the clean stop. `log_durable` is

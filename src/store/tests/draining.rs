@@ -309,7 +309,7 @@ fn who_drains_many_rows_at_once_rests_between() {
     assert_eq!(all(&store.read()).len(), 10_001);
 }
 
-/// A journal on a disk that is full now and then; what fits of it is written.
+/// A file on a disk that is full now and then; what fits of a journal is written.
 #[derive(Clone, Default)]
 struct FullDisk {
     file: MemoryFile,
@@ -330,7 +330,10 @@ impl SmallFile for FullDisk {
     }
 
     fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.replace(bytes)
+        match self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => self.file.replace(bytes),
+        }
     }
 
     fn remove(&self) -> std::io::Result<()> {
@@ -356,6 +359,26 @@ fn a_journal_that_finds_no_room_is_tried_again() {
     journal.full.store(false, std::sync::atomic::Ordering::Relaxed);
     drain(&store);
     assert_eq!((store.drained(), all(&store.read())), (1, before));
+}
+
+#[test]
+fn a_floor_that_finds_no_room_is_raised_later() {
+    let trust = FullDisk::default();
+    let place = StorePlace { trust: Box::new(trust.clone()), ..StorePlace::in_memory() };
+    let (store, _) = Store::open(options(), place).expect("opens");
+    apply(&store, &["a", "b", "c"]);
+    store.freeze_for_drain();
+    drain(&store);
+    trust.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let before = trust.file.bytes();
+    for _ in 0..2 {
+        assert_eq!(store.sync().expect("nothing has failed"), 0);
+        assert_eq!((store.synced(), store.drained()), (0, 1));
+        assert_eq!(trust.file.bytes(), before);
+    }
+    trust.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((store.sync().expect("syncs"), store.synced()), (1, 1));
+    assert_ne!(trust.file.bytes(), before);
 }
 
 #[test]
