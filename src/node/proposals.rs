@@ -22,7 +22,7 @@ pub(super) const LARGE_BATCH_BYTES: usize = 256 << 10;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of submissions that are worth an entry of their own, however few they are.
-pub(super) const GATHERED_BYTES: usize = 16 << 10;
+const GATHERED_BYTES: usize = 16 << 10;
 /// Fewer are not waited for: the wait would cost each of them more than an entry does.
 const CROWD_MIN: usize = 6;
 /// Of those who waited at the same time one in so many is forgotten with each entry, so that the crowd
@@ -40,14 +40,14 @@ struct Proposed {
     at_us: u64,
 }
 
-/// What an entry is waited for, before it is proposed.
+/// For what a leader waits before it proposes an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather {
     /// So many more submissions,
     pub submissions: usize,
     /// or so many more bytes of them.
     pub bytes: usize,
-    /// As long as the last entry took to be chosen.
+    /// and no longer than this: what the last entry took to be chosen.
     pub longest_us: u64,
 }
 
