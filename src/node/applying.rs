@@ -17,8 +17,8 @@ use super::mailbox::Mailbox;
 use super::message::HeadName;
 use super::runtime::{Common, timed};
 
-/// The largest entry that the driver applies itself, in bytes: a tenth of a millisecond's work.
-const APPLIED_HERE_BYTES_MAX: usize = 16 << 10;
+/// The largest entry that the driver applies itself, in bytes: a fifth of a millisecond's work.
+const APPLIED_HERE_BYTES_MAX: usize = 32 << 10;
 /// After an entry that needed the engine, so many go to the thread without an attempt.
 const SENT_AFTER_VAIN: usize = 64;
 

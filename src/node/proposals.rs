@@ -95,15 +95,17 @@ impl Proposals {
         self.queue_bytes
     }
 
-    /// As many submissions wait as the last entry had: another entry beside it would not be smaller.
+    /// So many submissions wait that another entry beside the last one would not be small.
     pub fn fills_entry(&self) -> bool {
         self.missing_to_fill_entry() == 0
     }
 
-    /// How many more it takes.
+    /// How many more it takes. Of very many clients half make an entry while the other half waits for
+    /// the one before: their number alone keeps all nodes busy, and each entry takes its part of that.
     pub fn missing_to_fill_entry(&self) -> usize {
-        let wanted = self.proposed.back().map_or(1, |last| last.waiters.len());
-        wanted.saturating_sub(self.queue.len())
+        let last = self.proposed.back().map_or(1, |last| last.waiters.len());
+        let half = if self.is_crowded() { self.crowd / 2 } else { 0 };
+        last.max(half).saturating_sub(self.queue.len())
     }
 
     /// An entry now would be small beside what comes as a rule: with so much more it would not.
@@ -331,6 +333,28 @@ mod tests {
         assert_eq!(missing(&proposals), 13);
         proposals.queue_bytes = GATHERED_BYTES;
         assert_eq!(missing(&proposals), 0, "they are large enough");
+    }
+
+    #[test]
+    fn an_entry_is_filled_by_as_many_as_the_last_had_or_by_half_of_very_many() {
+        for (clients, last, half) in [
+            (20, 15, false),
+            (CROWD_BUSY - 1, 10, false),
+            (2 * CROWD_BUSY, 10, true),
+            (2 * CROWD_BUSY, 300, false),
+        ] {
+            let mut proposals = Proposals::new(1_000_000);
+            enqueue(&mut proposals, clients);
+            pass(&mut proposals, 1);
+            enqueue(&mut proposals, last);
+            propose(&mut proposals, 2);
+            let wanted = if half { proposals.crowd / 2 } else { last };
+            assert_eq!(proposals.missing_to_fill_entry(), wanted, "{clients} clients, {last}");
+            enqueue(&mut proposals, wanted - 1);
+            assert!(!proposals.fills_entry());
+            enqueue(&mut proposals, 1);
+            assert!(proposals.fills_entry());
+        }
     }
 
     #[test]

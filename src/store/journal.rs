@@ -15,6 +15,8 @@ use super::engine::Change;
 
 const MAGIC: &[u8; 8] = b"ARKDRAIN";
 const VERSION: u8 = 1;
+/// Of the magic, the version, both indices and the checksum.
+const FRAME_BYTES: usize = 8 + 1 + 8 + 8 + 4;
 
 /// A complete journal.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +30,12 @@ pub(super) struct Journal {
 
 /// The bytes of a journal.
 pub(super) fn encode(from: u64, end: u64, changes: &[Change]) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
+    let lengths =
+        changes.iter().map(|(row, value)| row.len() + value.as_ref().map_or(0, Bytes::len));
+    // At once: what grows step by step is copied, and takes new memory each time.
+    let mut bytes =
+        Vec::with_capacity(FRAME_BYTES + lengths.map(|length| length + 8).sum::<usize>());
+    bytes.extend_from_slice(MAGIC);
     bytes.push(VERSION);
     bytes.extend_from_slice(&from.to_le_bytes());
     bytes.extend_from_slice(&end.to_le_bytes());
