@@ -21,15 +21,11 @@ pub(super) const REST: Duration = Duration::from_millis(20);
 /// One rest is no longer than this.
 pub(super) const REST_MAX: Duration = Duration::from_millis(100);
 /// A head is written in pieces of this size, with a rest after each: at least so long,
-const HEAD_PIECE_BYTES: u64 = 256 << 10;
-const HEAD_REST: Duration = Duration::from_micros(250);
+const HEAD_PIECE_BYTES: u64 = 1 << 20;
+const HEAD_REST: Duration = Duration::from_millis(1);
 /// and so many times as long as the piece took while updates come. Less as layers fill memory, since
 /// none is drained before the head is written.
 const HEAD_RESTS_AMID_UPDATES: f64 = 4.0;
-/// So much of it, all of a small one, is in less hurry: these come often, and all nodes write them at
-/// the same time.
-const GENTLE_HEAD_BYTES: u64 = 32 << 20;
-const GENTLE_HEAD_RESTS: f64 = 30.0;
 
 /// Where the node's files are, and how much is to stay free there.
 #[derive(Clone)]
@@ -69,11 +65,7 @@ pub(super) fn run_head(common: &Common) {
             if done_bytes >= next_rest_bytes {
                 next_rest_bytes = done_bytes + HEAD_PIECE_BYTES;
                 let before = std::mem::replace(&mut applied, common.store.applied());
-                let rests = match done_bytes < GENTLE_HEAD_BYTES {
-                    _ if applied == before => 0.0,
-                    true => GENTLE_HEAD_RESTS,
-                    false => HEAD_RESTS_AMID_UPDATES,
-                };
+                let rests = if applied > before { HEAD_RESTS_AMID_UPDATES } else { 0.0 };
                 let rest = began.elapsed().mul_f64(rests * (1.0 - common.store.haste()));
                 thread::sleep(rest.clamp(HEAD_REST, REST_MAX));
                 began = Instant::now();

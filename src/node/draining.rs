@@ -15,7 +15,7 @@ use crate::transaction_log::Reader;
 /// Between two batches draining rests as long as the last one took, and so many times as long while
 /// updates come and little waits to be drained; not at all once much does. So who comes in bursts
 /// finds the processors free, and who goes on is held to the engine's pace little by little.
-const RESTS_AMID_UPDATES: f64 = 30.0;
+const RESTS_AMID_UPDATES: f64 = 15.0;
 /// With so much log that the engine does not know draining is in a hurry: a restart replays it.
 const HASTY_LOG_BYTES: f64 = 2.4e9;
 /// What a step writes between two rests, about.

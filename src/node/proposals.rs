@@ -100,12 +100,13 @@ impl Proposals {
         self.missing_to_fill_entry() == 0
     }
 
-    /// How many more it takes. Of very many clients half make an entry while the other half waits for
-    /// the one before: their number alone keeps all nodes busy, and each entry takes its part of that.
+    /// How many more it takes: as many as the last entry has, so that the next is not smaller. Of very
+    /// many clients half, while most of the others wait for that entry: their number keeps all nodes
+    /// busy, and each entry takes its part of that.
     pub fn missing_to_fill_entry(&self) -> usize {
-        let last = self.proposed.back().map_or(1, |last| last.waiters.len());
-        let half = if self.is_crowded() { self.crowd / 2 } else { 0 };
-        last.max(half).saturating_sub(self.queue.len())
+        let half = if self.crowd >= CROWD_BUSY { self.crowd / 2 } else { 0 };
+        let wanted = self.proposed.back().map_or(1, |last| last.waiters.len().max(half));
+        wanted.saturating_sub(self.queue.len())
     }
 
     /// An entry now would be small beside what comes as a rule: with so much more it would not.
@@ -337,15 +338,17 @@ mod tests {
 
     #[test]
     fn an_entry_is_filled_by_as_many_as_the_last_had_or_by_half_of_very_many() {
+        let crowded = CROWD_BUSY + CROWD_BUSY.div_ceil(CROWD_FORGETS);
         for (clients, last, half) in [
             (20, 15, false),
-            (CROWD_BUSY - 1, 10, false),
-            (2 * CROWD_BUSY, 10, true),
-            (2 * CROWD_BUSY, 300, false),
+            (crowded, 10, false),
+            (crowded + 2, 10, true),
+            (crowded + 2, 150, false),
         ] {
             let mut proposals = Proposals::new(1_000_000);
             enqueue(&mut proposals, clients);
             pass(&mut proposals, 1);
+            assert_eq!(proposals.missing_to_fill_entry(), 1, "nothing that is waited for");
             enqueue(&mut proposals, last);
             propose(&mut proposals, 2);
             let wanted = if half { proposals.crowd / 2 } else { last };

@@ -10,8 +10,8 @@ use crate::paxos::Value;
 
 /// Entries proposed and not on this node's own disk; more of them gather into a batch instead.
 const UNSAVED_ENTRIES_MAX: u64 = 1;
-/// Entries proposed and not chosen; the second not smaller than the first, because many small ones
-/// would cost more than they save; a large batch goes out all the same.
+/// Entries proposed and not chosen; the second not small (`Proposals::fills_entry`), because many small
+/// ones would cost more than they save; a large batch goes out all the same.
 const UNCHOSEN_ENTRIES_MAX: u64 = 2;
 
 impl Driver {
