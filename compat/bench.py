@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cluster import build, target_directory
 from speed import experiments, plot, report
-from speed.load import ArakoonBench, RedisBenchmark, syncs_per_second
+from speed.load import WORKLOADS, ArakoonBench, RedisBenchmark, syncs_per_second
 
 MANY_KEYS = 10_000_000
 KILLS = 20
@@ -48,6 +48,8 @@ def parse():
     add("--all", action="store_true", help="all of these")
     add("--load", choices=[ArakoonBench.name, RedisBenchmark.name], default=ArakoonBench.name,
         help="load generator beside Redis")
+    add("--only", default="", metavar="TEXT",
+        help='beside Redis, only loads with this in their names, such as "400 clients"')
     add("--engine", choices=["sled", "fjall"], default="sled")
     add("--cache", default="64MiB", help="each node's cache [64MiB]")
     add("--repetitions", type=int, default=5)
@@ -68,6 +70,9 @@ def parse():
     others = arguments.gap or arguments.follower or arguments.keys or arguments.background
     if not (arguments.etcd or others):
         arguments.redis = True
+    if not experiments.loads_named(arguments.only):
+        names = ", ".join(f'"{it.name}"' for it in WORKLOADS)
+        parser.error(f'no load has "{arguments.only}" in its name; there are {names}')
     if arguments.short:
         arguments.repetitions, arguments.seconds = 1, 2
     return arguments
@@ -109,7 +114,7 @@ def measure(arguments):
                         "engine": arguments.engine, "cache": arguments.cache, "keys": experiments.KEYS},
         }
         if arguments.redis:
-            results["redis"] = experiments.beside_redis(setting, arguments.load)
+            results["redis"] = experiments.beside_redis(setting, arguments.load, arguments.only)
         if arguments.etcd:
             results["etcd"] = experiments.beside_etcd(setting)
         if arguments.gap:

@@ -87,8 +87,14 @@ def all_pids(servers):
     return [pid for server in servers for pids in server.parts().values() for pid in pids]
 
 
-def beside_redis(setting, load_name):
-    """All targets against one Redis."""
+def loads_named(text):
+    """The loads whose names contain it, and those they are compared with."""
+    chosen = [it for it in WORKLOADS if text in it.name]
+    return [it for it in WORKLOADS if it in chosen or any(other.beside == it.name for other in chosen)]
+
+
+def beside_redis(setting, load_name, only=""):
+    """All targets against one Redis, or only those of loads with this in their names."""
     directory = setting.directory / "beside-redis"
     directory.mkdir()
     servers = []
@@ -102,7 +108,7 @@ def beside_redis(setting, load_name):
             # The first seconds of a process are not what is compared.
             for workload in (WORKLOADS[0], WORKLOADS[4]) if setting.warmup else ():
                 measure(load, server, workload, errors_allowed=setting.errors_allowed)
-        rows = in_turns(setting, WORKLOADS, [(server, load) for server in servers])
+        rows = in_turns(setting, loads_named(only), [(server, load) for server in servers])
         return {"load": load.name, "redis": servers[0].version(), "rows": rows}
     finally:
         stop_all(servers, directory)
