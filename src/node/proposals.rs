@@ -28,7 +28,7 @@ const CROWD_MIN: usize = 6;
 /// Of those who waited at the same time one in so many is forgotten with each entry, so that the crowd
 /// shrinks when clients leave.
 const CROWD_FORGETS: usize = 16;
-/// So many have something to say while a disk syncs.
+/// So many have something to say while a disk syncs, and are enough for two entries.
 const CROWD_BUSY: usize = 200;
 
 /// One entry that was proposed here and is not chosen yet.
