@@ -234,6 +234,11 @@ impl Driver {
         self.lead.is_some() && self.proposals.is_crowded()
     }
 
+    /// While something is on its way, processors have nothing to do in between; as far as is known here.
+    pub fn leaves_processors_idle(&self) -> bool {
+        self.lead.is_none() || self.proposals.leaves_processors_idle()
+    }
+
     /// A planned stop is complete: nothing is led and nothing pending.
     pub fn stopped(&self) -> bool {
         self.handed_over

@@ -30,6 +30,8 @@ const CROWD_MIN: usize = 6;
 const CROWD_FORGETS: usize = 16;
 /// So many have something to say while a disk syncs, and are enough for two entries.
 const CROWD_BUSY: usize = 200;
+/// With so many the processors have something to do nearly all the time.
+const BUSY_MIN: usize = 8;
 
 /// One entry that was proposed here and is not chosen yet.
 struct Proposed {
@@ -130,6 +132,11 @@ impl Proposals {
     /// So many wait that somebody always has something to say.
     pub fn is_crowded(&self) -> bool {
         self.together >= CROWD_BUSY
+    }
+
+    /// So few wait that processors have nothing to do between one step and the next.
+    pub fn leaves_processors_idle(&self) -> bool {
+        self.together < BUSY_MIN
     }
 
     /// Submissions that are chosen and not known to be applied.
