@@ -15,7 +15,7 @@ use super::charge::{
     TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_STEPS_MAX, depends_on_values, of_arguments, of_values,
 };
 use super::outcome::{ASSERT_FAILED, run_read};
-use super::table::{self, Kind};
+use super::table::{self, Kind, Spec};
 use crate::store::keyspace::{Allowance, Keyspace, ReadError};
 use crate::store::{RowList, RowsMut, StoreError};
 
@@ -88,14 +88,14 @@ pub fn apply_batch(
     let mut first = true;
     let mut next = Next::default();
     while next.read(&mut batch, &mut applying.keyspace)? {
-        for (level, item) in next.items.drain(..) {
+        for NextItem { level, item, spec } in next.items.drain(..) {
             if !std::mem::take(&mut first) {
                 applying.keyspace.next_item();
             }
             applying.level = level;
             applying.keyspace.bound(level >= LEVEL_BOUNDED);
             replies.push(match item {
-                Item::Command(call) => applying.command(&call)?,
+                Item::Command(call) => applying.command(&call, spec)?,
                 Item::Transaction { watches, calls } => applying.transaction(&watches, &calls)?,
                 Item::Clock { expired_keys_max } => {
                     let limit = usize::from(expired_keys_max);
@@ -125,9 +125,15 @@ pub fn apply_batch(
 /// The next items of an entry, read together so that the store can fetch their rows together.
 #[derive(Default)]
 struct Next {
-    /// Each with its level.
-    items: Vec<(u8, Item)>,
+    items: Vec<NextItem>,
     rows: RowList,
+}
+
+struct NextItem {
+    level: u8,
+    item: Item,
+    /// Of a command by itself, if it is known.
+    spec: Option<&'static Spec>,
 }
 
 impl Next {
@@ -136,17 +142,18 @@ impl Next {
         self.rows.clear();
         while self.rows.len() < EXPECTED_AT_ONCE && self.items.len() < EXPECTED_AT_ONCE {
             let Some(item) = batch.next_item()? else { break };
-            if !keyspace.may_wait() && !is_light(&item) {
+            let spec = spec_of_item(&item);
+            if !keyspace.may_wait() && !is_light(&item, spec) {
                 return Err(StoreError::WouldWait.into());
             }
             match &item {
-                Item::Command(call) => self.add(call, keyspace),
+                Item::Command(call) => self.add(call, spec, keyspace),
                 Item::Transaction { calls, .. } => {
-                    calls.iter().for_each(|call| self.add(call, keyspace));
+                    calls.iter().for_each(|call| self.add(call, spec_of(call), keyspace));
                 }
                 Item::Clock { .. } | Item::Head => {}
             }
-            self.items.push((batch.level(), item));
+            self.items.push(NextItem { level: batch.level(), item, spec });
         }
         if self.rows.len() > 1 {
             keyspace.expect(&self.rows);
@@ -154,8 +161,7 @@ impl Next {
         Ok(!self.items.is_empty())
     }
 
-    fn add(&mut self, call: &Call, keyspace: &Keyspace) {
-        let spec = table::find(&call.args[0]);
+    fn add(&mut self, call: &Call, spec: Option<&Spec>, keyspace: &Keyspace) {
         let Some(spec) = spec.filter(|spec| spec.is_write()) else { return };
         let room = EXPECTED_AT_ONCE.saturating_sub(self.rows.len());
         for key in spec.keys_of(&call.args).take(room) {
@@ -164,10 +170,20 @@ impl Next {
     }
 }
 
+/// See [`NextItem`].
+fn spec_of_item(item: &Item) -> Option<&'static Spec> {
+    let Item::Command(call) = item else { return None };
+    spec_of(call)
+}
+
+fn spec_of(call: &Call) -> Option<&'static Spec> {
+    table::find(&call.args[0])
+}
+
 /// Whether what it costs is told by its arguments' bytes and those of the values it meets.
-fn is_light(item: &Item) -> bool {
+fn is_light(item: &Item, spec: Option<&Spec>) -> bool {
     let Item::Command(call) = item else { return false };
-    table::find(&call.args[0]).is_some_and(|spec| {
+    spec.is_some_and(|spec| {
         spec.is_write()
             && spec.check_arity(&call.args).is_ok()
             && !depends_on_values(spec, &call.args)
@@ -195,8 +211,8 @@ enum Ran {
 }
 
 impl Applying<'_> {
-    fn command(&mut self, call: &Call) -> Result<Reply, ApplyError> {
-        Ok(match self.run(call, &mut Allowance::UNLIMITED.to_owned())? {
+    fn command(&mut self, call: &Call, spec: Option<&'static Spec>) -> Result<Reply, ApplyError> {
+        Ok(match self.run(call, spec, &mut Allowance::UNLIMITED.to_owned())? {
             Ran::Replied(reply) => reply,
             Ran::TooLarge(_) => Reply::error(TRY_LATER),
         })
@@ -231,7 +247,7 @@ impl Applying<'_> {
                 // that the other's has.
                 self.keyspace.next_item();
             }
-            match self.run(call, &mut room)? {
+            match self.run(call, spec_of(call), &mut room)? {
                 Ran::Replied(reply) if asserts(call) && self.undoes(&reply) => {
                     refusal = Some(reply);
                     break;
@@ -267,10 +283,15 @@ impl Applying<'_> {
         }
     }
 
-    fn run(&mut self, call: &Call, room: &mut Allowance) -> Result<Ran, ApplyError> {
+    fn run(
+        &mut self,
+        call: &Call,
+        spec: Option<&'static Spec>,
+        room: &mut Allowance,
+    ) -> Result<Ran, ApplyError> {
         let name = &call.args[0];
         let unknown = || ApplyError::UnknownCommand(String::from_utf8_lossy(name).into_owned());
-        let spec = table::find(name).ok_or_else(unknown)?;
+        let spec = spec.ok_or_else(unknown)?;
         if let Err(reply) = spec.check_arity(&call.args) {
             return Ok(Ran::Replied(reply));
         }
@@ -322,7 +343,7 @@ const TOO_LARGE: &str =
     "ERR the results of the transaction come to more than 512 MiB; nothing was done";
 
 fn asserts(call: &Call) -> bool {
-    table::find(&call.args[0]).is_some_and(is_assertion)
+    spec_of(call).is_some_and(is_assertion)
 }
 
 #[cfg(test)]

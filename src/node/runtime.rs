@@ -319,8 +319,7 @@ async fn drive(mut driver: Driver, inputs: &mut Vec<Input>, world: &mut World) -
         let now_us = clock::boot_us();
         driver.step(now_us, inputs.drain(..), world);
         let before = std::mem::replace(&mut logged, driver.replica().last().index);
-        let on_its_way =
-            logged > before || driver.has_in_flight() || driver.gathers().is_some();
+        let on_its_way = logged > before || driver.has_in_flight() || driver.gathers().is_some();
         if on_its_way && driver.leaves_processors_idle() {
             world.awake.note(now_us, driver.replica().is_leader());
         }

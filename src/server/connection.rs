@@ -3,11 +3,11 @@
 //! Works in turns: decode what has arrived, let the handler answer, write all its replies at once,
 //! read again. Invariants: replies leave in the order of the requests; while replies cannot be
 //! written nothing more is handled, so a client that does not read costs one turn's output; an
-//! idle connection keeps a few kilobytes, and soon nothing; a request is dropped only with the whole
-//! connection.
+//! idle connection keeps no room, or soon none; a request is dropped only with the whole connection.
 
 mod handler;
 mod moving;
+mod room;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -28,10 +28,8 @@ use super::residence::Residence;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
 
-/// The room for replies that an idle connection keeps.
-const KEPT_BYTES: usize = 4 * 1024;
-/// The least room for reading, until the connection is told to rest.
-const READ_BYTES_MIN: usize = 16 * 1024;
+/// The least room for reading; what is read into it is the thread's.
+const READ_BYTES_MIN: usize = room::SHARED_READ_BYTES;
 /// The most room for reading, unless it is known how much comes.
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// The most room that is made ahead for an argument that has been announced.
@@ -245,6 +243,15 @@ impl<H: ConnectionHandler> Connection<H> {
             }
         }
         self.decoded_bytes += before - self.buffer.len();
+        if self.buffer.is_empty() && !self.keeps_room() {
+            // The requests have it, and it goes with them.
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// More comes at once than the shared room takes, or is announced.
+    fn keeps_room(&self) -> bool {
+        self.announced || self.read_bytes > READ_BYTES_MIN
     }
 
     /// For CLIENT LIST.
@@ -263,6 +270,7 @@ impl<H: ConnectionHandler> Connection<H> {
     /// Lets the handler work until it has nothing to wait for, and writes its replies.
     async fn handle(&mut self) -> Result<(), End> {
         loop {
+            room::borrow(&mut self.out);
             let step = self.handle_here();
             self.write().await?;
             match step {
@@ -276,6 +284,7 @@ impl<H: ConnectionHandler> Connection<H> {
                 Step::Close => return Err(End::Orderly),
                 Step::Wait(ticket) => {
                     let outcome = self.wait_for_ticket(ticket).await?;
+                    room::borrow(&mut self.out);
                     self.handler.resume(outcome, &mut self.out);
                     if self.registration.client().must_finish() {
                         // Only what was begun is answered.
@@ -326,10 +335,18 @@ impl<H: ConnectionHandler> Connection<H> {
         if self.resting {
             return self.rest().await;
         }
-        let roomy = self.announced || self.read_bytes > READ_BYTES_MIN;
-        if self.buffer.is_empty() && roomy {
+        if self.buffer.is_empty() {
             (self.read_bytes, self.announced) = (READ_BYTES_MIN, false);
             self.buffer = BytesMut::new();
+            self.tell_input();
+            let count = tokio::select! {
+                biased;
+                read = poll_fn(|context| room::read(&mut self.stream, &mut self.buffer, context)) => read?,
+                // The next turn sees what for.
+                () = self.registration.client().told() => return Ok(()),
+            };
+            self.took(count);
+            return Ok(());
         }
         // An argument that was announced is not copied from one buffer to the next as it grows.
         let mut announced = self.decoder.missing_bytes(&self.buffer).min(ANNOUNCED_BYTES_MAX);
@@ -399,10 +416,6 @@ impl<H: ConnectionHandler> Connection<H> {
 
     /// Writes all replies, as fast as the client takes them.
     async fn write(&mut self) -> Result<(), End> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let kept = self.out.len() <= KEPT_BYTES;
         // Set once the client has not taken everything at once.
         let mut started = None;
         while !self.out.is_empty() {
@@ -433,12 +446,7 @@ impl<H: ConnectionHandler> Connection<H> {
                 Err(error) => return Err(error.into()),
             }
         }
-        if kept {
-            // The same room again, from its start.
-            self.out.clear();
-        } else {
-            self.out = BytesMut::new();
-        }
+        room::give_back(&mut self.out);
         Ok(())
     }
 

@@ -104,7 +104,8 @@ fn answers_each_item_and_reports_heads_and_deadlines() {
 fn only_simple_writes_are_light() {
     let light = |line: &str| {
         let mut batch = Batch::open(&batch(1, &[line])).unwrap();
-        is_light(&batch.next_item().unwrap().unwrap())
+        let item = batch.next_item().unwrap().unwrap();
+        is_light(&item, spec_of_item(&item))
     };
     for line in ["SET a 1", "set a 1 PX 5 NX", "MSET a 1 b 2", "DEL a b", "INCRBY a 7", "SETNX a 1"]
     {

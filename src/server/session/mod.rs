@@ -60,6 +60,8 @@ use crate::command::table::{self, Kind, Spec};
 
 /// A submission is handed out when it has this many bytes; one command may make it larger.
 const SUBMISSION_BYTES_MAX: usize = 1 << 20;
+/// A session whose submissions are not larger keeps no room for them.
+const OWN_ROOM_BYTES_MIN: usize = 512;
 /// Replies that wait for one submission at most.
 const GATHERED_MAX: usize = 16_384;
 /// How soon a command that CLIENT PAUSE holds back is looked at again, at most.
@@ -307,7 +309,12 @@ impl Session {
         assert!(self.count > 0, "client {} waits for nothing", self.id);
         let charge = std::mem::take(&mut self.charge);
         self.largest = 0;
-        let items = self.items.split().freeze();
+        let items = match self.items.len() {
+            // Memory that was just freed is nearer to the processor than room of its own.
+            ..=OWN_ROOM_BYTES_MIN => std::mem::take(&mut self.items),
+            _ => self.items.split(),
+        };
+        let items = items.freeze();
         let submission = Submission { items, count: self.count, charge };
         self.count = 0;
         self.submitted = Some(submission.clone());
