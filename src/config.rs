@@ -87,7 +87,7 @@ pub struct NodeConfig {
     pub cache_bytes: u64,
     /// What keeps the rows.
     pub engine: EngineKind,
-    /// Processors without work are kept awake while updates are on their way.
+    /// Processors without work are kept awake while updates are on their way, unless many are.
     pub keep_awake: bool,
 }
 

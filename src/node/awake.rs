@@ -1,10 +1,14 @@
-//! Keeps the processors awake while updates are on their way.
+//! Keeps the processors awake while a few updates are on their way.
 //!
 //! One thread after the other works for an update, and in between the processors may have nothing to
 //! do. A virtual machine gives such a processor back, and to get it again takes longer than most of
 //! these steps. So there is a keeper for each processor: a thread that does nothing, of the class
 //! that only runs where nothing else wants to (`SCHED_IDLE`), and where it runs counts as idle for
 //! every thread that wakes. Keepers rest once nothing has been on its way for [`LINGER_US`].
+//!
+//! They rest as well while many wait (`Proposals::leaves_processors_idle`). A thread may wait for a
+//! processor that another one has, and a processor that becomes idle takes it over; one that a keeper
+//! keeps awake never becomes idle.
 //!
 //! Invariant: a keeper never holds a lock. Whoever waited for it would wait until its processor has
 //! nothing else to do.

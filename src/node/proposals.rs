@@ -30,7 +30,8 @@ const CROWD_MIN: usize = 6;
 const CROWD_FORGETS: usize = 16;
 /// So many have something to say while a disk syncs, and are enough for two entries.
 const CROWD_BUSY: usize = 200;
-/// With so many the processors have something to do nearly all the time.
+/// With so many the processors have something to do nearly all the time, if disks and network are quick;
+/// if they are not, it is not the processors that updates wait for.
 const BUSY_MIN: usize = 8;
 
 /// One entry that was proposed here and is not chosen yet.
@@ -397,6 +398,26 @@ mod tests {
             enqueue(&mut proposals, 1);
             assert_eq!(missing(&proposals) > 0, waits, "{crowd}");
         }
+    }
+
+    #[test]
+    fn a_few_leave_processors_idle_and_so_does_one_that_is_left_of_many() {
+        let mut proposals = Proposals::new(1_000_000);
+        enqueue(&mut proposals, BUSY_MIN - 1);
+        pass(&mut proposals, 1);
+        assert!(proposals.leaves_processors_idle());
+        enqueue(&mut proposals, 400);
+        pass(&mut proposals, 2);
+        let mut index = 3;
+        while !proposals.leaves_processors_idle() {
+            enqueue(&mut proposals, 1);
+            pass(&mut proposals, index);
+            index += 1;
+        }
+        assert!((10..100).contains(&index), "forgotten at entry {index}");
+        enqueue(&mut proposals, BUSY_MIN);
+        pass(&mut proposals, index);
+        assert!(!proposals.leaves_processors_idle());
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::residence::Residence;
 use super::room_ahead::RoomAhead;
 use super::strangers::Stranger;
 
-/// The least room for reading; what is read into it is the thread's.
+/// The least room for reading: as a rule the thread's, and the connection's own for the rest of what has begun.
 const READ_BYTES_MIN: usize = room::SHARED_READ_BYTES;
 /// The most room for reading, unless it is known how much comes.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -177,6 +177,7 @@ impl<H: ConnectionHandler> Connection<H> {
     /// Handles what is there, or waits for more.
     async fn turn(&mut self) -> Result<(), End> {
         if self.registration.client().take_call() {
+            room::borrow(&mut self.out);
             self.handler.deliver(&mut self.out);
             self.write().await?;
             self.resting |= self.registration.client().take_rest();
